@@ -1,0 +1,115 @@
+"""The ports: what the node and the client ask of the world, and nothing more.
+
+Each has one contract suite in `tests/contract`, which every adapter passes unchanged.
+Adapters raise only errors of `restante.errors`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Clock(Protocol):
+    """Wall time or replayed time. Windows, R0 and cosignature times read it; time-outs do not."""
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds; never goes back within one process."""
+        ...
+
+    async def sleep_until(self, when_ms: int) -> None:
+        """Return once `now_ms() >= when_ms`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an adapter works, and one sentence for the operator when it does not."""
+
+    ok: bool
+    detail: str = ""
+
+
+class Slot(NamedTuple):
+    """One engine entry: its place (from 1, ascending) and its bytes."""
+
+    number: int
+    entry: bytes
+
+
+class Engine(Protocol):
+    """Orders opaque entries. It may halt; it cannot fork the index, since nobody trusts it (R5).
+
+    A liar here can withhold, repeat, reorder and invent entries; each validator re-verifies
+    every certificate, and cosigns only what is consistent with what it signed before.
+    """
+
+    async def append(self, entry: bytes) -> int:
+        """Add an entry durably and answer its slot. The same bytes may stand in many slots.
+
+        Raises Unavailable when the outcome is unknown: append again, or look for the entry.
+        """
+        ...
+
+    async def entries(self, after_slot: int, limit: int) -> Sequence[Slot]:
+        """Up to `limit` entries with number > after_slot, ascending; the same at every call."""
+        ...
+
+    async def health(self) -> Health: ...
+
+    async def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """Carries the archive's files. Nothing in it is trusted: everything is verified from the
+    checkpoint down, so a liar here can withhold and go stale, and is named when it alters."""
+
+    name: str
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Durable when it returns. An immutable path that exists with other bytes: Conflict."""
+        ...
+
+    async def get(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The file's bytes from `offset`, at most `length`. Raises Unavailable, code `not-found`."""
+        ...
+
+    async def has(self, path: str) -> bool: ...
+
+    async def release(self, path: str) -> None:
+        """Give the file up; absent is fine. What is released may go at any time."""
+        ...
+
+    async def health(self) -> Health: ...
+
+    async def close(self) -> None: ...
+
+
+class Arrival(NamedTuple):
+    """One envelope as a network brought it."""
+
+    arrival_ms: int
+    raw: bytes
+
+
+class Network(Protocol):
+    """A gossip network: what it carries, and a way to send."""
+
+    name: str
+
+    @property
+    def connected(self) -> bool:
+        """Whether at least one peer (or the trace) feeds us now: unwatched time is not quiet."""
+        ...
+
+    def arrivals(self) -> AsyncIterator[Sequence[Arrival]]:
+        """Groups of envelopes in order of arrival, not yet judged. Ends when the network closes.
+
+        The consumer's pace is the flow control: nothing is dropped while it is busy.
+        """
+        ...
+
+    async def send(self, raw: bytes) -> None:
+        """Hand an envelope to the network's peers. Raises Unavailable when there is none."""
+        ...
+
+    async def close(self) -> None: ...
