@@ -15,3 +15,32 @@ BLOCK_MAX_BYTES = 1024 * 1024
 PAGE_TARGET_BYTES = 64 * 1024
 # The largest envelope any set may admit: a page must hold it with its two varints.
 ENVELOPE_MAX_BYTES = BLOCK_MAX_BYTES - 16
+
+# --- rules ---------------------------------------------------------------------------------
+# Ids read from one peer's pool per window: two full batches of the largest descriptor. A peer
+# that claims more is read on after the next cut-off.
+SHARE_IDS_PER_WINDOW = 200_000
+# Ids in one page of a pool: 128 KiB of answer.
+POOL_PAGE_IDS = 4_096
+# Ids of bodies that were examined and refused, remembered so that they are not fetched again.
+REFUSED_IDS = 65_536
+# Proposals of one window whose id lists are remembered, so that differences to them can be sent.
+PROPOSALS_PER_KEY = 16
+PROPOSAL_KEYS = 64
+# Ids that one answer names; a proposer comes back for more.
+ANSWER_IDS = 50_000
+# Rounds a proposer amends; the worst schedule found needed 4.
+AMENDMENTS = 16
+
+# --- rlp, whisper --------------------------------------------------------------------------
+# devp2p v5 takes no message above 16 MiB uncompressed, and a node that joins a busy peer may be
+# sent that much at once (go-ethereum #17560).
+RLP_MAX_BYTES = 16 * 1024 * 1024
+# Whisper's deepest message has three levels; recursion must never meet Python's own limit.
+RLP_MAX_DEPTH = 16
+# Items in all, so that a few megabytes of empty strings cannot fill the memory.
+RLP_MAX_ITEMS = 524_288
+# 16 MiB hold 55,188 of the smallest envelopes that hold a message (304 bytes).
+WHISPER_PACKET_MAX_ENVELOPES = 65_536
+# geth's MaxMessageSize: 20 + the bytes of data may not exceed it; peers are cut off above it.
+WHISPER_MAX_MESSAGE_BYTES = 1024 * 1024
