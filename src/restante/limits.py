@@ -24,6 +24,8 @@ SHARE_IDS_PER_WINDOW = 200_000
 POOL_PAGE_IDS = 4_096
 # Ids of bodies that were examined and refused, remembered so that they are not fetched again.
 REFUSED_IDS = 65_536
+# Topic keys kept so that a busy topic is hashed once: 65,536 are 8 MB.
+TOPIC_KEYS_CACHED = 65_536
 # Proposals of one window whose id lists are remembered, so that differences to them can be sent.
 PROPOSALS_PER_KEY = 16
 PROPOSAL_KEYS = 64
@@ -44,3 +46,10 @@ RLP_MAX_ITEMS = 524_288
 WHISPER_PACKET_MAX_ENVELOPES = 65_536
 # geth's MaxMessageSize: 20 + the bytes of data may not exceed it; peers are cut off above it.
 WHISPER_MAX_MESSAGE_BYTES = 1024 * 1024
+
+# --- tree, tiles ---------------------------------------------------------------------------
+# One entry per window: 2^40 of them take a million years. Tile levels, and all loops over them,
+# stay below six.
+TREE_SIZE_MAX = 1 << 40
+# The length prefix of c2sp.org/tlog-tiles is a u16.
+BUNDLE_ENTRY_MAX_BYTES = 65_535

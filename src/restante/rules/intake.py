@@ -1,0 +1,113 @@
+"""Reception: bytes become rows once, and everything after works on rows."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from hashlib import sha256
+
+from restante import limits
+from restante.errors import InvalidEncoding, Refused
+from restante.formats.descriptor import Descriptor
+from restante.formats.page import topic_key
+from restante.rules import valid
+from restante.rules.pool import PoolIndex, Row
+from restante.rules.valid import Facts, Keccak
+
+Record = tuple[int, bytes]  # arrival_ms, raw
+
+
+class Intake:
+    """Judges what comes in, drops repeats before any work, and gives rows to the pool's index."""
+
+    def __init__(self, d: Descriptor, keccak: Keccak, index: PoolIndex) -> None:
+        self._d = d
+        self._keccak = keccak
+        self._index = index
+        self._topic_keys: dict[bytes, int] = {}
+        self._refused: OrderedDict[bytes, str] = OrderedDict()
+        self.outcomes: Counter[str] = Counter()
+
+    def is_settled(self, id_: bytes) -> bool:
+        """Whether the body need not be fetched: it is pooled, or known to be invalid."""
+        return id_ in self._index or id_ in self._refused
+
+    def is_refused(self, id_: bytes) -> bool:
+        return id_ in self._refused
+
+    def observe(self, arrivals: Iterable[Record]) -> list[Record]:
+        """Apply the reception rules at each envelope's own arrival; answer what was pooled."""
+        pooled: list[Record] = []
+        for arrival_ms, raw in arrivals:
+            id_ = sha256(raw).digest()
+            if id_ in self._index:
+                self.outcomes["repeat"] += 1
+                continue
+            try:
+                facts = valid.receive(raw, arrival_ms, self._d, self._keccak)
+            except (Refused, InvalidEncoding) as refusal:
+                self.outcomes[refusal.code] += 1
+                continue
+            pooled.append((self._append(facts, arrival_ms), raw))
+            self.outcomes["accepted"] += 1
+        return pooled
+
+    def admit(self, raws: Iterable[bytes], windows: range, arrival_ms: int) -> list[Record]:
+        """Apply R0 alone to bodies that came by a proposal or by R7; answer what was pooled.
+
+        A body that R0 forbids in all of `windows` is remembered as refused.
+        """
+        pooled: list[Record] = []
+        for raw in raws:
+            id_ = sha256(raw).digest()
+            if id_ in self._index:
+                continue
+            facts = self.examine(raw, windows)
+            if facts is not None:
+                pooled.append((self._append(facts, arrival_ms), raw))
+        return pooled
+
+    def examine(self, raw: bytes, windows: range) -> Facts | None:
+        """R0 in any of `windows`; None when it is refused."""
+        try:
+            facts = valid.examine(raw, self._d, self._keccak)
+            if not any(valid.in_window(facts.sent_s, w, self._d) for w in windows):
+                raise Refused("sent time lies outside the window", code="outside-window")
+        except (Refused, InvalidEncoding) as refusal:
+            self.outcomes[refusal.code] += 1
+            self._remember_refused(sha256(raw).digest(), refusal.code)
+            return None
+        return facts
+
+    def row(self, facts: Facts) -> Row:
+        """A row for an envelope that is not in the pool (a member of a decided batch)."""
+        return Row(
+            facts.id,
+            self._topic_key(facts.topic),
+            facts.sent_s,
+            facts.rank,
+            facts.size_bytes,
+            -1,
+            -1,
+        )
+
+    def restore(self, arrival_ms: int, raw: bytes) -> None:
+        """Give a pooled record its row again after a restart."""
+        facts = valid.examine(raw, self._d, self._keccak)
+        self._append(facts, arrival_ms)
+
+    def _append(self, facts: Facts, arrival_ms: int) -> int:
+        self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
+        self._refused.pop(facts.id, None)
+        return self._index.newest_arrival_ms
+
+    def _topic_key(self, topic: bytes) -> int:
+        key = self._topic_keys.get(topic)
+        if key is None:
+            if len(self._topic_keys) >= limits.TOPIC_KEYS_CACHED:
+                self._topic_keys.clear()
+            key = self._topic_keys[topic] = topic_key(self._d.set_id, topic)
+        return key
+
+    def _remember_refused(self, id_: bytes, code: str) -> None:
+        self._refused[id_] = code
+        if len(self._refused) > limits.REFUSED_IDS:
+            self._refused.popitem(last=False)
