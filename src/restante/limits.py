@@ -53,3 +53,65 @@ WHISPER_MAX_MESSAGE_BYTES = 1024 * 1024
 TREE_SIZE_MAX = 1 << 40
 # The length prefix of c2sp.org/tlog-tiles is a u16.
 BUNDLE_ENTRY_MAX_BYTES = 65_535
+# Tiles and entry bundles that one reader of a log remembers: 64 of them are about 23 days.
+TILES_KEPT = 64
+
+# --- trace ---------------------------------------------------------------------------------
+# A line may hold a whole packet (16 MiB) in hex, its envelope once more, and the row's names.
+TRACE_LINE_MAX_BYTES = 48 * 1024 * 1024
+# Rows handed on at once: enough to share one fsync, few enough not to hold the loop.
+TRACE_GROUP_MAX = 256
+# A truth file lists every hash of its trace.
+TRACE_TRUTH_MAX_BYTES = 64 * 1024 * 1024
+
+# --- durable state: pool, lock, archive, local engine, folder store --------------------------
+# A pool file: what is released goes by whole files, so this is the disk held in vain at most.
+POOL_FILE_BYTES = 16 * 1024 * 1024
+# A certificate of 16 validators has 1.5 KB; every validator reads whatever junk comes first.
+ENGINE_ENTRY_BYTES = 16 * 1024
+# Entries in one answer of an engine: at most 4 MiB.
+ENGINE_PAGE_ENTRIES = 256
+# How long a writer of a shared SQLite file waits for the others before it says unavailable.
+SQLITE_BUSY_S = 10.0
+# The longest archive path has 60 characters and a name.
+ARCHIVE_PATH_CHARACTERS = 255
+# Windows that n = 1 commits under one fsync (design §8).
+COMMIT_GROUP_WINDOWS = 256
+# Sizes whose partial tiles and bundles stay: a client may hold a checkpoint that old, in windows.
+PARTIALS_KEPT = 20
+# A descriptor, policy, note or checkpoint: none has reason to come near it.
+NAMED_FILE_BYTES = 256 * 1024
+# A failing store is asked again after at least and at most this long.
+OUTBOX_RETRY_FIRST_S = 0.5
+OUTBOX_RETRY_MAX_S = 60.0
+# Findings of fsck that are listed one by one; beyond them a rotten disk only repeats itself.
+FSCK_FINDINGS = 1_000
+
+# --- car, entry, page, segment -------------------------------------------------------------
+# A part of a segment's CAR holds pages up to this: what stores and proxies take in one request.
+CAR_PART_BYTES = 64 * 1024 * 1024
+# A part with its header, root, child blocks, and the one page that may stand in it alone.
+CAR_MAX_BYTES = CAR_PART_BYTES + 16 * 1024 * 1024
+# Two neighbouring pages of a bucket exceed 64 KiB together: some 2,050 pages and a page per bucket.
+CAR_MAX_BLOCKS = 131_072
+# Parts of one segment: 4 GiB of roll-up, with room.
+SEGMENT_MAX_PARTS = 256
+# A root is read whole by every client; its tables move into child blocks before it grows further.
+SEGMENT_ROOT_MAX_BYTES = 256 * 1024
+# Rows in the root, and in one page-table block: some 70 bytes each.
+PAGE_TABLE_ROWS = 1024
+# Topic keys in the root, and in one directory block: 64 KiB of four bytes each.
+DIRECTORY_KEYS = 16_384
+# Child blocks a root can name within its own limit.
+SEGMENT_MAX_CHILDREN = 4096
+# Topic keys have 32 bits; more buckets than pages help nobody.
+BUCKET_BITS_MAX = 16
+# The longest level is a day of windows; levels above it have no use.
+SEGMENT_MAX_WINDOWS = 2880
+SEGMENT_MAX_LEVEL = 8
+# Windows are counted in u64 fields of statements, and in signed columns of SQLite.
+WINDOW_MAX = 2**62
+# A log entry has ten short fields; an entry bundle gives it 64 KiB at most.
+ENTRY_MAX_BYTES = 4096
+# One range request for neighbouring pages: large enough to fill a link, small enough to retry.
+PAGE_RANGE_MAX_BYTES = 8 * 1024 * 1024
