@@ -115,3 +115,22 @@ WINDOW_MAX = 2**62
 ENTRY_MAX_BYTES = 4096
 # One range request for neighbouring pages: large enough to fill a link, small enough to retry.
 PAGE_RANGE_MAX_BYTES = 8 * 1024 * 1024
+
+# --- note, checkpoint, policy --------------------------------------------------------------
+# The specification demands 16; a set has at most 16 validators, and outside witnesses may join.
+NOTE_MAX_SIGNATURES = 64
+# 64 lines of ML-DSA-44 (3.3 KB each), which we pass over, and a text.
+NOTE_MAX_BYTES = 256 * 1024
+# Key names are short; a name is a file's name and a line's first word.
+NOTE_NAME_MAX_BYTES = 255
+# Loaded public keys that the process remembers: outsiders' keys are free, so it must be bounded.
+PUBLIC_KEYS_KEPT = 256
+# c2sp.org/tlog-policy recommends at least 32 of each.
+POLICY_MAX_BYTES = 64 * 1024
+POLICY_MAX_KEYS = 64
+POLICY_MAX_GROUPS = 64
+POLICY_MAX_CONTACTS = 64
+# URLs in policies and contacts.
+URL_MAX_BYTES = 1024
+# Proposals and pushes that one proposer sends to one validator in one window.
+EXCHANGES_PER_WINDOW = 64
