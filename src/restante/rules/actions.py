@@ -13,11 +13,10 @@ from restante.formats.segment import Segment
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Durable, pool: bodies in order, the first at `position`. All share one arrival time."""
+    """Durable, pool: (arrival_ms, body) in order, the first at `position`."""
 
     position: int
-    arrival_ms: int
-    raws: tuple[bytes, ...]
+    records: tuple[tuple[int, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Commit:
 
     window: int
     slot: int
+    entry_hash: bytes
     segment: Segment
     certificate: bytes
     entry: bytes

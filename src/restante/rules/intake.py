@@ -50,32 +50,34 @@ class Intake:
             self.outcomes["accepted"] += 1
         return pooled
 
-    def admit(self, raws: Iterable[bytes], windows: range, arrival_ms: int) -> list[Record]:
-        """Apply R0 alone to bodies that came by a proposal or by R7; answer what was pooled.
+    def admit(
+        self, raws: Iterable[bytes], windows: range, arrival_ms: int
+    ) -> tuple[list[Record], list[bytes]]:
+        """Apply R0 alone to bodies that came by a proposal or by R7.
 
-        A body that R0 forbids in all of `windows` is remembered as refused.
+        Answers what was pooled, and the ids that R0 forbids in all of `windows`.
         """
         pooled: list[Record] = []
+        forbidden: list[bytes] = []
         for raw in raws:
             id_ = sha256(raw).digest()
             if id_ in self._index:
                 continue
-            facts = self.examine(raw, windows)
-            if facts is not None:
+            facts = self.examine(raw)
+            if facts and any(valid.in_window(facts.sent_s, w, self._d) for w in windows):
                 pooled.append((self._append(facts, arrival_ms), raw))
-        return pooled
+            else:
+                forbidden.append(id_)
+        return pooled, forbidden
 
-    def examine(self, raw: bytes, windows: range) -> Facts | None:
-        """R0 in any of `windows`; None when it is refused."""
+    def examine(self, raw: bytes) -> Facts | None:
+        """The part of R0 that no window changes; a refusal is remembered by id, for good."""
         try:
-            facts = valid.examine(raw, self._d, self._keccak)
-            if not any(valid.in_window(facts.sent_s, w, self._d) for w in windows):
-                raise Refused("sent time lies outside the window", code="outside-window")
+            return valid.examine(raw, self._d, self._keccak)
         except (Refused, InvalidEncoding) as refusal:
             self.outcomes[refusal.code] += 1
             self._remember_refused(sha256(raw).digest(), refusal.code)
             return None
-        return facts
 
     def row(self, facts: Facts) -> Row:
         """A row for an envelope that is not in the pool (a member of a decided batch)."""

@@ -1,13 +1,21 @@
 """R2: what a validator may accept. Each clause is a function of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 
+from restante import limits
 from restante.formats.descriptor import Descriptor
+from restante.formats.message import Answer, Proposal
 from restante.formats.page import Member
 from restante.formats.segment import Segment, build
 from restante.rules.base import Base
-from restante.rules.pool import Row, best_first
+from restante.rules.freeze import due_set
+from restante.rules.intake import Intake
+from restante.rules.pool import PoolIndex, Row, best_first
 from restante.rules.valid import in_window
+
+Bodies = Callable[[Row], bytes]  # the durable bytes of a row
 
 
 def missing(due: Mapping[bytes, Row], ids: frozenset[bytes]) -> list[Row]:
@@ -46,12 +54,12 @@ def not_allowed(rows: Iterable[Row], base: Base) -> list[bytes]:
 
 
 def build_batch(
-    d: Descriptor, window: int, rows: Iterable[Row], bodies: Mapping[bytes, bytes]
+    d: Descriptor, window: int, rows: Iterable[Row], bodies: Bodies
 ) -> Segment:
     """The one segment that this set of envelopes is in this window (R3)."""
     return build(
         d.set_id,
-        (Member(row.topic_key, window, row.sent_s, row.id, bodies[row.id]) for row in rows),
+        (Member(row.topic_key, window, row.sent_s, row.id, bodies(row)) for row in rows),
         first_window=window,
         windows=1,
         level=0,
@@ -73,3 +81,102 @@ def choose(rows: Iterable[Row], d: Descriptor) -> dict[bytes, Row]:
         taken[row.id] = row
         size_bytes += row.size_bytes
     return taken
+
+
+class Judge:
+    """Answers proposals for one base. A new base needs a new judge: verdicts name their base.
+
+    It remembers id lists, so that differences can be sent, and builds each distinct set once.
+    """
+
+    def __init__(self, d: Descriptor, base: Base, index: PoolIndex, intake: Intake) -> None:
+        self._d = d
+        self._base = base
+        self._index = index
+        self._intake = intake
+        self._lists: OrderedDict[bytes, OrderedDict[bytes, tuple[bytes, ...]]] = OrderedDict()
+        self._cids: dict[bytes, bytes] = {}
+        self._due: dict[bytes, Row] | None = None
+        self.batches: dict[bytes, tuple[bytes, ...]] = {}
+        self.builds = 0
+
+    def resolve(self, p: Proposal) -> tuple[bytes, ...] | None:
+        """The ids that a proposal names, sorted; None if the list it differs from was forgotten."""
+        if p.against is None:
+            ids = p.ids
+        else:
+            known = self._lists.get(p.key, OrderedDict()).get(p.against)
+            if known is None:
+                return None
+            ids = tuple(sorted((set(known) - set(p.drop)) | set(p.add)))
+        self._remember(p.key, p.cid, ids)
+        return ids
+
+    def listed(self, key: bytes, cid: bytes) -> tuple[bytes, ...] | None:
+        """The id list of an earlier proposal by this key."""
+        return self._lists.get(key, OrderedDict()).get(cid)
+
+    def due(self, frozen: int, settled: int) -> dict[bytes, Row]:
+        """The due set, computed once: neither the freeze nor the base changes (R1)."""
+        if self._due is None:
+            self._due = due_set(self._index, self._base, frozen, settled)
+        return self._due
+
+    def verdict(
+        self, p: Proposal, ids: tuple[bytes, ...], due: Mapping[bytes, Row], bodies: Bodies
+    ) -> Answer | None:
+        """None when the batch may be accepted; otherwise what stands in the way.
+
+        Cheap questions come first; bodies are asked for only when nothing else is missing.
+        """
+        members = frozenset(ids)
+        if len(members) != p.count or not within_limits(p.count, p.size_bytes, self._d):
+            return Answer.invalid(code="limits")
+        rows = [row for id_ in ids if (row := self._index.get(id_)) is not None]
+        left_out = missing(due, members)
+        if left_out and not (
+            is_full(p.count, p.size_bytes, self._d) and may_leave_out(left_out, rows)
+        ):
+            return Answer.missing([row.id for row in left_out[: limits.ANSWER_IDS]])
+        refused = [id_ for id_ in ids if self._intake.is_refused(id_)]
+        wrong = refused + not_allowed(rows, self._base)
+        if wrong:
+            return Answer.invalid(wrong[: limits.ANSWER_IDS], code="not-allowed")
+        needed = lacking_bodies(ids, self._index)
+        if needed:
+            return Answer.need(needed[: limits.ANSWER_IDS])
+        return self._rebuild(p, ids, rows, bodies)
+
+    def _rebuild(
+        self, p: Proposal, ids: tuple[bytes, ...], rows: Sequence[Row], bodies: Bodies
+    ) -> Answer | None:
+        if sum(row.size_bytes for row in rows) != p.size_bytes:
+            return Answer.invalid(code="bytes")
+        digest = sha256(b"".join(ids)).digest()
+        cid = self._cids.get(digest)
+        if cid is None:
+            self.builds += 1
+            cid = build_batch(self._d, p.window, rows, bodies).root_cid
+            self._cids[digest] = cid
+        if cid != p.cid:
+            return Answer.invalid(code="cid")
+        self.batches[cid] = ids
+        return None
+
+    def knows_set(self, ids: tuple[bytes, ...]) -> bool:
+        """Whether this set was built already: a copy of it costs one look-up."""
+        return sha256(b"".join(ids)).digest() in self._cids
+
+    def _remember(self, key: bytes, cid: bytes, ids: tuple[bytes, ...]) -> None:
+        lists = self._lists.setdefault(key, OrderedDict())
+        self._lists.move_to_end(key)
+        lists[cid] = ids
+        if len(lists) > limits.PROPOSALS_PER_KEY:
+            lists.popitem(last=False)
+        if len(self._lists) > limits.PROPOSAL_KEYS:
+            self._lists.popitem(last=False)
+
+
+def lacking_bodies(ids: Iterable[bytes], index: PoolIndex) -> list[bytes]:
+    """Ids whose bodies are not durable here: none may be, when an accept is signed (R2)."""
+    return [id_ for id_ in ids if id_ not in index]

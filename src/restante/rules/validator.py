@@ -1,0 +1,351 @@
+"""One validator as a state machine: bytes, values and `now_ms` in, actions out.
+
+n = 1 and n > 1 run through the same code. The machine's memory is rebuilt from disk at every
+start (`Restored`), and it signs nothing before the start rule is met (`cosign.Cosigner`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from restante.errors import InvalidEncoding, VerificationFailed
+from restante.formats.descriptor import Descriptor
+from restante.formats.entry import LogEntry
+from restante.formats.keys import SigningKey
+from restante.formats.message import Answer, Certificate, PoolPage, Proposal, accept_statement
+from restante.formats.segment import Segment
+from restante.rules import actions as act
+from restante.rules import commit, decide, freeze, window
+from restante.rules.actions import Action
+from restante.rules.base import Base
+from restante.rules.cosign import Cosigner, LostKey, Signed, SplitTree
+from restante.rules.intake import Intake, Record
+from restante.rules.judge import Bodies, Judge, build_batch
+from restante.rules.pool import PoolIndex
+from restante.rules.share import Sharing
+from restante.rules.valid import Keccak
+
+NOT_YET_MS = 1_000  # when a proposer should come back, where no better time is known
+
+
+@dataclass(slots=True)
+class Restored:
+    """What disk says at start: of the lock, the archive and the pool."""
+
+    freezes: dict[int, int] = field(default_factory=dict)
+    entries: Iterable[bytes] = ()
+    recent: Iterable[tuple[int, Sequence[bytes]]] = ()
+    cosigned: Signed | None = None
+    engine_slot: int = 0
+    pool_floor: int = 0
+    pool: Iterable[Record] = ()
+    cursors: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+
+
+class Validator:
+    """The state machine. Every handler answers actions, to be carried out in order."""
+
+    def __init__(
+        self,
+        d: Descriptor,
+        key: SigningKey,
+        keccak: Keccak,
+        bodies: Bodies,
+        restored: Restored,
+        now_ms: int,
+        pace: window.Pace = window.Pace(),  # noqa: B008 frozen
+    ) -> None:
+        self.d = d
+        self.pace = pace
+        self.halted: act.Halt | None = None
+        self.clock_trusted = True
+        self._key = key
+        self._bodies = bodies
+        self._own = next(v for v in d.validators if v.name == key.name)
+        self.index = PoolIndex(d, restored.pool_floor)
+        self.intake = Intake(d, keccak, self.index)
+        for arrival_ms, raw in restored.pool:
+            self.intake.restore(arrival_ms, raw)
+        self.freezes = dict(restored.freezes)
+        self.last_frozen = max(self.freezes, default=d.first_window - 1)
+        self.base = Base(d)
+        self.cosigner = Cosigner(d, key, restored.cosigned)
+        self._restore_log(restored)
+        self.sharing = Sharing([v.name for v in d.validators if v.name != key.name], restored.cursors)
+        self.engine_slot = restored.engine_slot
+        self._settled = freeze.settled_position(self.index, self.base, self.index.floor)
+        self._begin_window(now_ms)
+
+    def _restore_log(self, restored: Restored) -> None:
+        recent = dict(restored.recent)
+        for entry in restored.entries:
+            self.base.advance(entry, recent.get(self.base.window, ()))
+            self._grown()
+
+    def _begin_window(self, now_ms: int) -> None:
+        self.reached_ms = now_ms
+        self.judge = Judge(self.d, self.base, self.index, self.intake)
+        self.deciding: decide.Decided | None = None
+        self._certificate: bytes | None = None
+        self._submit_at_ms: int | None = None
+        self._proposals_made = 0
+
+    # --- time -------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> list[Action]:
+        """Freeze what is due, then whatever else time brings: submit, propose, ask peers again."""
+        actions = self._freeze(now_ms)
+        actions += self.sharing.tick(now_ms)
+        actions += self._cosign(now_ms)
+        if self._submit_at_ms is not None and now_ms >= self._submit_at_ms:
+            self._submit_at_ms = now_ms + self.d.n * self.pace.step_ms
+            assert self._certificate is not None
+            actions.append(act.Submit(self.base.window, self._certificate))
+        if self._may_sign() and now_ms >= self.proposal_due_ms():
+            self._proposals_made += 1
+            actions.append(act.Propose(self.base.window))
+        return actions
+
+    def next_ms(self) -> int:
+        """When `tick` has something to do next."""
+        times = [self.d.end_ms(self.last_frozen + 1)]
+        if self._may_sign():
+            times.append(self.proposal_due_ms())
+        for other in (self._submit_at_ms, self.sharing.next_ms()):
+            if other is not None:
+                times.append(other)
+        return min(times)
+
+    def proposal_due_ms(self) -> int:
+        """When this validator proposes the window itself: at its standing, then every n steps."""
+        standing = window.standings(self.d, self.base.window)[self._own.name]
+        first = window.proposal_due_ms(
+            self.d, self.pace, self.base.window, standing, self.reached_ms
+        )
+        first = max(first, self.d.end_ms(self.base.window))
+        return first + self._proposals_made * self.d.n * self.pace.step_ms
+
+    def _freeze(self, now_ms: int) -> list[Action]:
+        actions: list[Action] = []
+        for w in freeze.windows_to_freeze(self.d, self.last_frozen, now_ms):
+            position = freeze.position(self.index, self.d, w)
+            self.freezes[w] = position
+            self.last_frozen = w
+            actions.append(act.Freeze(w, position))
+        if actions:
+            actions += self.sharing.cut_off(self.last_frozen)
+        return actions
+
+    def _may_sign(self) -> bool:
+        return self.cosigner.ready and self.halted is None and self.clock_trusted
+
+    # --- envelopes --------------------------------------------------------------------------
+
+    def observed(self, arrivals: Iterable[Record], now_ms: int) -> list[Action]:
+        """The network brought envelopes: pool what the reception rules take (step 1)."""
+        actions = self._freeze(now_ms)
+        pooled = self.intake.observe(arrivals)
+        return actions + self._append(pooled)
+
+    def _append(self, pooled: list[Record]) -> list[Action]:
+        if not pooled:
+            return []
+        return [act.Append(self.index.size - len(pooled), tuple(pooled))]
+
+    # --- judging ----------------------------------------------------------------------------
+
+    def proposal(self, p: Proposal, now_ms: int) -> list[Action]:
+        """Judge a proposal (step 3). The last action is the reply."""
+        actions = self._freeze(now_ms)
+        answer = self._not_now(p, now_ms)
+        if answer is not None:
+            return [*actions, act.Reply(answer)]
+        ids = self.judge.resolve(p)
+        if ids is None:
+            return [*actions, act.Reply(Answer.resend())]
+        return actions + self._verdict(p, ids)
+
+    def pushed(self, p: Proposal, raws: Iterable[bytes], now_ms: int) -> list[Action]:
+        """Bodies came for a proposal that needs them: pool them, then judge it anew."""
+        actions = self._freeze(now_ms)
+        answer = self._not_now(p, now_ms)
+        ids = self.judge.listed(p.key, p.cid)
+        if answer is not None or ids is None:
+            return [*actions, act.Reply(answer or Answer.resend())]
+        wanted = set(ids)
+        fresh = [raw for raw in raws if sha256(raw).digest() in wanted]
+        pooled, forbidden = self.intake.admit(fresh, range(p.window, p.window + 1), now_ms)
+        actions += self._append(pooled)
+        actions += self.sharing.settled(id_of for _, raw in pooled for id_of in [_id(raw)])
+        if forbidden:
+            return [*actions, act.Reply(Answer.invalid(sorted(forbidden), code="not-allowed"))]
+        return actions + self._verdict(p, ids)
+
+    def _not_now(self, p: Proposal, now_ms: int) -> Answer | None:
+        """Why this proposal cannot be judged at all: no start, no base, no freeze."""
+        if not self._may_sign():
+            return Answer.not_yet(NOT_YET_MS)
+        if p.window > self.base.window or p.base_size > self.base.size:
+            return Answer.not_yet(NOT_YET_MS)
+        if not decide.names_base(p.window, p.base_size, p.base_root, self.base):
+            return Answer.conflict(self.base.window, self.base.size, self.base.root)
+        if p.window > self.last_frozen:
+            return Answer.not_yet(max(1, self.d.end_ms(p.window) - now_ms))
+        return None
+
+    def _verdict(self, p: Proposal, ids: tuple[bytes, ...]) -> list[Action]:
+        due = self.judge.due(self.freezes[p.window], self._settled)
+        answer = self.judge.verdict(p, ids, due, self._bodies)
+        if answer is not None:
+            return [act.Reply(answer)]
+        base = self.base
+        statement = accept_statement(self.d.set_id, p.window, base.size, base.root, p.cid)
+        accept = Answer.accept(self._own.key_id, self._key.sign(statement))
+        return [act.Accept(p.window, base.size, base.root, p.cid), act.Reply(accept)]
+
+    # --- certificates and the engine --------------------------------------------------------
+
+    def certificate(self, data: bytes, now_ms: int) -> list[Action]:
+        """A certificate came (step 5): submit it r steps from now, unless it is decided first.
+
+        Raises InvalidEncoding, VerificationFailed.
+        """
+        parsed = Certificate.parse(data, self.d.set_id)
+        parsed.verify(self.d)
+        actions = self._freeze(now_ms)
+        if self._certificate is None and decide.on_base(parsed, self.base):
+            standing = window.standings(self.d, parsed.window)[self._own.name]
+            self._certificate = data
+            self._submit_at_ms = now_ms + standing * self.pace.step_ms
+            if standing == 0:
+                actions += self.tick(now_ms)
+        return actions
+
+    def engine(self, slots: Iterable[tuple[int, bytes]], now_ms: int) -> list[Action]:
+        """Engine entries in order, after `engine_slot`: the first that verifies decides (R5).
+
+        Stops at a decision; hand the entries after it in again once it is committed.
+        """
+        advance: act.Advance | None = None
+        for slot, data in slots:
+            if self.deciding is not None or self.halted is not None:
+                break
+            self.engine_slot = slot
+            advance = act.Advance(slot, sha256(data).digest())
+            self.deciding = decide.decides(slot, data, self.base, self.d)
+        actions: list[Action] = [] if advance is None or self.deciding else [advance]
+        if self.deciding is not None:
+            actions += self._commit_from_pool(now_ms)
+        return actions
+
+    def _commit_from_pool(self, now_ms: int) -> list[Action]:
+        assert self.deciding is not None
+        ids = self.judge.batches.get(self.deciding.cid)
+        rows = [self.index.get(id_) for id_ in ids] if ids is not None else [None]
+        present = [row for row in rows if row is not None]
+        if len(present) != len(rows):
+            return [act.FetchBatch(self.base.window, self.deciding.cid)]
+        segment = build_batch(self.d, self.base.window, present, self._bodies)
+        return self._commit(segment, [row.id for row in present], now_ms)
+
+    def batch(self, segment: Segment, raws: Sequence[bytes], now_ms: int) -> list[Action]:
+        """The decided batch was fetched and parsed: check it in full, then commit (step 7).
+
+        The own due set is no ground to refuse here.
+        """
+        if self.deciding is None or segment.root_cid != self.deciding.cid:
+            return []
+        facts = [self.intake.examine(raw) for raw in raws]
+        wrong = commit.objection(segment, facts, self.base)
+        if wrong is not None:
+            return self._halt("invalid-batch", f"window {self.base.window}: {wrong}")
+        return self._commit(segment, [_id(raw) for raw in raws], now_ms)
+
+    def _commit(self, segment: Segment, ids: Sequence[bytes], now_ms: int) -> list[Action]:
+        decided = self.deciding
+        assert decided is not None
+        entry = commit.entry_for(segment, self.base.window)
+        actions: list[Action] = [
+            act.Commit(
+                self.base.window,
+                decided.slot,
+                decided.entry_hash,
+                segment,
+                decided.certificate,
+                entry,
+            )
+        ]
+        self.base.advance(entry, ids)
+        halt = self._grown()
+        self._settled = freeze.settled_position(self.index, self.base, self._settled)
+        self._begin_window(now_ms)
+        actions += self._release()
+        return actions + ([halt] if halt else self._cosign(now_ms))
+
+    def _release(self) -> list[Action]:
+        for w in [w for w in self.freezes if w < self.base.window and w < self.last_frozen]:
+            del self.freezes[w]
+        position = self.index.releasable(self.base.window, self.index.size)
+        if position <= self.index.floor:
+            return []
+        self.index.release(position)
+        return [act.Release(position)]
+
+    # --- cosigning --------------------------------------------------------------------------
+
+    def remembered(
+        self, peer: str, size: int, root: bytes, value: bytes | None, now_ms: int
+    ) -> list[Action]:
+        """A peer answered with the newest cosignature of ours that it knows (start rule)."""
+        try:
+            self.cosigner.remembered(peer, size, root, value)
+        except LostKey as lost:
+            return self._halt(lost.code, str(lost))
+        return self._cosign(now_ms)
+
+    def _cosign(self, now_ms: int) -> list[Action]:
+        return list(self.cosigner.due(now_ms)) if self.halted is None else []
+
+    def _grown(self) -> act.Halt | None:
+        try:
+            self.cosigner.grown(self.base.size, self.base.root)
+        except SplitTree as split:
+            self._halt(split.code, str(split))
+        return self.halted
+
+    def _halt(self, code: str, detail: str) -> list[Action]:
+        self.halted = act.Halt(code, detail)
+        return [self.halted]
+
+    # --- sharing (R7) -----------------------------------------------------------------------
+
+    def pool_page(self, peer: str, page: PoolPage, now_ms: int) -> list[Action]:
+        """A page of a peer's pool came."""
+        settled = [id_ for id_ in page.ids if self.intake.is_settled(id_)]
+        return list(self.sharing.page(peer, page, now_ms, settled))
+
+    def shared(
+        self, peer: str, asked: Sequence[bytes], raws: Iterable[bytes], now_ms: int
+    ) -> list[Action]:
+        """Bodies of a peer's pool came: pool what R0 allows in the frozen window or the next."""
+        actions = self._freeze(now_ms)
+        wanted = set(asked)
+        fresh = [raw for raw in raws if _id(raw) in wanted]
+        windows = range(min(self.base.window, self.last_frozen), self.last_frozen + 2)
+        pooled, forbidden = self.intake.admit(fresh, windows, now_ms)
+        actions += self._append(pooled)
+        settled = [id_ for id_ in asked if id_ in self.index or id_ in set(forbidden)]
+        actions += self.sharing.settled(settled)
+        left_out = wanted.difference(settled)
+        return actions + (list(self.sharing.failed(peer, left_out, now_ms)) if left_out else [])
+
+    def share_failed(self, peer: str, ids: Iterable[bytes], now_ms: int) -> list[Action]:
+        """A peer did not answer a pool page or bodies."""
+        return list(self.sharing.failed(peer, ids, now_ms))
+
+
+def _id(raw: bytes) -> bytes:
+    return sha256(raw).digest()
+
+
+__all__ = ["InvalidEncoding", "LogEntry", "Restored", "Validator", "VerificationFailed"]
