@@ -134,3 +134,36 @@ POLICY_MAX_CONTACTS = 64
 URL_MAX_BYTES = 1024
 # Proposals and pushes that one proposer sends to one validator in one window.
 EXCHANGES_PER_WINDOW = 64
+
+# --- descriptor ----------------------------------------------------------------------------
+# 16 vkeys of 100 bytes, and 17 numbers.
+DESCRIPTOR_MAX_BYTES = 16 * 1024
+# Every validator hears every other; more than 16 is another kind of system.
+DESCRIPTOR_VALIDATORS = 16
+# A year-3000 clock is wrong, and times in ms stay far below 2^63.
+DESCRIPTOR_TIME_MAX_S = 1 << 35
+DESCRIPTOR_WINDOW_MAX_S = 3_600
+# Two days, the longest that Whisper clients ever kept a message alive.
+DESCRIPTOR_TTL_MAX_S = 172_800
+# A floor of 10^6 is out of every phone's reach.
+DESCRIPTOR_POW_FLOOR_MAX = 10**12
+# 100,000 ids are 3.2 MB: a proposal stays below DAGCBOR_MAX_BYTES.
+DESCRIPTOR_BATCH_ENVELOPES = 100_000
+# A batch is rebuilt in memory.
+DESCRIPTOR_BATCH_BYTES = 1024**3
+# 65,536 buckets of one page each are 4 GiB, more than any segment.
+DESCRIPTOR_BUCKET_BITS = 16
+DESCRIPTOR_ROLLUP_LAG = 2_880
+
+# --- message -------------------------------------------------------------------------------
+# What a signed message needs besides its ids: keys, hashes, names, numbers.
+MESSAGE_OVERHEAD_BYTES = 4_096
+# A code is a metric label; a hint is one sentence for the operator.
+ANSWER_CODE_CHARACTERS = 64
+ANSWER_HINT_CHARACTERS = 500
+# A day: what asks for longer is a mistake.
+ANSWER_RETRY_MAX_MS = 86_400_000
+# Bodies asked for at once; the answer is cut by bytes long before.
+BODIES_IDS = 50_000
+# Cosignatures in one report: every validator's newest, and room for outside witnesses.
+REPORT_ITEMS = 64

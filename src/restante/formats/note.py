@@ -138,6 +138,14 @@ class VerifierKey:
         """The same name and public key under another signature type."""
         return VerifierKey(self.name, kind, self.public_key)
 
+    def verify(self, message: bytes, signature: bytes) -> None:
+        """Check 64 bytes of plain Ed25519 over a message that is no note.
+
+        Raises VerificationFailed, code `signature`.
+        """
+        if not ed25519_verifies(self.public_key, signature, message):
+            raise VerificationFailed(f"not signed by {self.name}", code="signature")
+
     def verifies(self, text: str, value: bytes) -> bool:
         """Whether `value` (without key id) is this key's signature of a note with `text`."""
         if len(value) != _SIZES[self.kind]:

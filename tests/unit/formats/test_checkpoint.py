@@ -70,14 +70,14 @@ def test_a_cosignature_is_time_and_ed25519_over_the_stated_message() -> None:
     assert signature.key_id == KEY.vkey(COSIGNATURE_V1).key_id != KEY.vkey(ED25519).key_id
     message = b"cosignature/v1\ntime 1700000000\n" + TEXT.encode()
     assert note.ed25519_verifies(KEY.public_key, signature.value[8:], message)
-    assert verify_cosignature(TEXT, KEY.vkey(), signature) == 1_700_000_000
+    assert verify_cosignature(TEXT, KEY.vkey(), signature.value) == 1_700_000_000
     opened = Note.parse(Note(TEXT, (signature,)).encode())
     assert note.verify(opened, [KEY.vkey()]) == [KEY.vkey()]
 
 
 def test_the_empty_log_can_be_cosigned() -> None:
     text = Checkpoint("o", 0, EMPTY_ROOT).text()
-    assert verify_cosignature(text, KEY.vkey(), KEY.cosignature(text, 5)) == 5
+    assert verify_cosignature(text, KEY.vkey(), KEY.cosignature(text, 5).value) == 5
 
 
 def test_every_altered_byte_of_a_cosignature_is_refused() -> None:
@@ -86,7 +86,7 @@ def test_every_altered_byte_of_a_cosignature_is_refused() -> None:
         value = bytearray(signature.value)
         value[at] ^= 1
         with pytest.raises(VerificationFailed) as failure:
-            verify_cosignature(TEXT, KEY.vkey(), Signature("v0", signature.key_id, bytes(value)))
+            verify_cosignature(TEXT, KEY.vkey(), bytes(value))
         assert failure.value.code == "bad-signature"
 
 
@@ -102,6 +102,6 @@ def test_a_cosignature_speaks_for_one_key_text_and_type() -> None:
         (TEXT, KEY.vkey(), Signature("v0", signature.key_id, signature.value[:-1])),
     ):
         with pytest.raises(VerificationFailed):
-            verify_cosignature(text, key, line)
+            verify_cosignature(text, key, line.value)
     with pytest.raises(InvalidEncoding):
         cosignature_time_s(signature.value[:-1])
