@@ -1,0 +1,94 @@
+"""Files that are wholly there or not at all, also after a loss of power.
+
+It stands below the rooms because stores and the node both write this way. A *step* is one thing
+that becomes durable at once; its hook is called as `<step>.before`, when nothing of it is on disk,
+and as `<step>.after`, when all of it is. Tests raise or kill there; production passes no hook.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
+
+Hook: TypeAlias = Callable[[str], None]
+
+# Two writers of one path never share a temporary file: the process and this number name it.
+_serial = count()
+
+
+def no_hook(step: str) -> None:
+    """The hook of production."""
+
+
+@contextmanager
+def durable_step(hook: Hook, name: str) -> Iterator[None]:
+    """Bracket what makes one step durable with its two hooks."""
+    hook(f"{name}.before")
+    yield
+    hook(f"{name}.after")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: a synced file without its name is lost."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directories(path: Path) -> None:
+    """Create `path` and its missing parents, each name durable in its parent."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte: one call may write fewer. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_file(
+    path: Path, data: bytes, *, hook: Hook = no_hook, step: str = "file", mode: int = 0o644
+) -> None:
+    """Make `path` hold exactly `data`, durably when it returns; a crash leaves old or new bytes.
+
+    Missing parents are created. A temporary `.<name>.<pid>-<n>.tmp` may stay behind after a crash;
+    nothing reads it. Raises OSError.
+    """
+    make_directories(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
+    with durable_step(hook, step):
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            try:
+                write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            # link() would tell a second writer of the same path; rename() keeps one of the two,
+            # and both wrote the same bytes wherever the path is immutable.
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def remove_file(path: Path, *, hook: Hook = no_hook, step: str = "remove") -> None:
+    """Remove a file durably; an absent one is fine. Raises OSError."""
+    with durable_step(hook, step):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        sync_directory(path.parent)
