@@ -254,7 +254,8 @@ def read_cars(
     if len(blocks) != head + len(rows):
         raise VerificationFailed("blocks are missing or too many", code="segment-parts")
     members: list[Member] = []
-    for row, following, (_, page) in zip(rows, [*rows[1:], None], blocks[head:], strict=True):
+    for index, (row, (_, page)) in enumerate(zip(rows, blocks[head:], strict=True)):
+        following = rows[index + 1] if index + 1 < len(rows) else None
         members += check_page(root, row, page, topic_of, sent_of, following=following)
     check_directory(keys, (member.topic_key for member in members))
     try:
