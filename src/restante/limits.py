@@ -167,3 +167,10 @@ ANSWER_RETRY_MAX_MS = 86_400_000
 BODIES_IDS = 50_000
 # Cosignatures in one report: every validator's newest, and room for outside witnesses.
 REPORT_ITEMS = 64
+
+# --- contact -------------------------------------------------------------------------------
+# Contacts and watch notes: a validator that was down every other window for a month has 43,200
+# ranges of 14 bytes; one that bad may say less about its past.
+CONTACT_MAX_BYTES = 256 * 1024
+CONTACT_ENTRIES = 32
+WATCH_RANGES = 8_192
