@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from restante.formats.entry import LogEntry
 from restante.formats.segment import Segment
 from restante.rules.base import Base
 from restante.rules.judge import within_limits
@@ -27,16 +26,3 @@ def objection(segment: Segment, facts: Sequence[Facts | None], base: Base) -> st
         if not base.is_new(fact.id):
             return f"envelope {fact.id.hex()} is in an earlier batch"
     return None
-
-
-def entry_for(segment: Segment, window: int) -> bytes:
-    """The log entry of a window with this batch."""
-    return LogEntry(
-        window=window,
-        segment=segment.root_cid,
-        count=segment.count,
-        bytes_=segment.bytes_,
-        sent_min=segment.sent_min,
-        sent_max=segment.sent_max,
-        rollups=(),
-    ).encode()

@@ -1,12 +1,12 @@
-"""R6: every size in order, at most once, only what is consistent with all that was signed before."""
+"""R6: every size in order, at most once, only consistent with all that was signed before."""
 
 from dataclasses import dataclass
 
+from restante.errors import StateError, VerificationFailed
 from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.note import COSIGNATURE_V1, VerifierKey
-from restante.errors import StateError, VerificationFailed
 from restante.rules.actions import Cosign
 
 
@@ -19,7 +19,7 @@ class Signed:
 
 
 class LostKey(StateError):
-    """Peers remember more than the lock state: it was lost or restored, so the key is lost (R6a)."""
+    """Peers remember more than the lock state: it was lost or restored (R6a)."""
 
     code = "lock-behind-peers"
     hint = (

@@ -8,9 +8,10 @@ from restante import limits
 from restante.errors import InvalidEncoding, Refused
 from restante.formats.descriptor import Descriptor
 from restante.formats.page import topic_key
+from restante.formats.whisper import Keccak
 from restante.rules import valid
 from restante.rules.pool import PoolIndex, Row
-from restante.rules.valid import Facts, Keccak
+from restante.rules.valid import Facts
 
 Record = tuple[int, bytes]  # arrival_ms, raw
 

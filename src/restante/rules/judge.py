@@ -25,9 +25,7 @@ def missing(due: Mapping[bytes, Row], ids: frozenset[bytes]) -> list[Row]:
 
 def is_full(count: int, size_bytes: int, d: Descriptor) -> bool:
     """Whether a batch is at its limit, so that it may leave due envelopes out."""
-    return (
-        count >= d.batch_max_envelopes or size_bytes > d.batch_max_bytes - d.max_envelope_bytes
-    )
+    return count >= d.batch_max_envelopes or size_bytes > d.batch_max_bytes - d.max_envelope_bytes
 
 
 def may_leave_out(left_out: Sequence[Row], members: Iterable[Row]) -> bool:
@@ -47,15 +45,11 @@ def not_allowed(rows: Iterable[Row], base: Base) -> list[bytes]:
     """Ids that R0's window bound or *new* forbids in the base's window (I2)."""
     window, d = base.window, base.descriptor
     return [
-        row.id
-        for row in rows
-        if not (base.is_new(row.id) and in_window(row.sent_s, window, d))
+        row.id for row in rows if not (base.is_new(row.id) and in_window(row.sent_s, window, d))
     ]
 
 
-def build_batch(
-    d: Descriptor, window: int, rows: Iterable[Row], bodies: Bodies
-) -> Segment:
+def build_batch(d: Descriptor, window: int, rows: Iterable[Row], bodies: Bodies) -> Segment:
     """The one segment that this set of envelopes is in this window (R3)."""
     return build(
         d.set_id,

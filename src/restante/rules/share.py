@@ -111,7 +111,8 @@ class Sharing:
         return actions
 
     def next_ms(self) -> int | None:
-        return min((d.retry_ms for d in self._drains.values() if d.retry_ms is not None), default=None)
+        times = [d.retry_ms for d in self._drains.values() if d.retry_ms is not None]
+        return min(times, default=None)
 
     def _advance(self, drain: Drain) -> list[Cursor | AskPool | FetchBodies]:
         actions: list[Cursor | AskPool | FetchBodies] = []

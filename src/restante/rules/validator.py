@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from restante.errors import InvalidEncoding, VerificationFailed
 from restante.formats.descriptor import Descriptor
-from restante.formats.entry import LogEntry
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal, accept_statement
 from restante.formats.segment import Segment
+from restante.formats.whisper import Keccak
 from restante.rules import actions as act
 from restante.rules import commit, decide, freeze, window
 from restante.rules.actions import Action
@@ -23,7 +22,6 @@ from restante.rules.intake import Intake, Record
 from restante.rules.judge import Bodies, Judge, build_batch
 from restante.rules.pool import PoolIndex
 from restante.rules.share import Sharing
-from restante.rules.valid import Keccak
 
 NOT_YET_MS = 1_000  # when a proposer should come back, where no better time is known
 
@@ -51,9 +49,10 @@ class Validator:
         key: SigningKey,
         keccak: Keccak,
         bodies: Bodies,
+        *,
         restored: Restored,
         now_ms: int,
-        pace: window.Pace = window.Pace(),  # noqa: B008 frozen
+        pace: window.Pace = window.DEFAULT_PACE,
     ) -> None:
         self.d = d
         self.pace = pace
@@ -71,7 +70,8 @@ class Validator:
         self.base = Base(d)
         self.cosigner = Cosigner(d, key, restored.cosigned)
         self._restore_log(restored)
-        self.sharing = Sharing([v.name for v in d.validators if v.name != key.name], restored.cursors)
+        peers = [v.name for v in d.validators if v.name != key.name]
+        self.sharing = Sharing(peers, restored.cursors)
         self.engine_slot = restored.engine_slot
         self._settled = freeze.settled_position(self.index, self.base, self.index.floor)
         self._begin_window(now_ms)
@@ -111,10 +111,8 @@ class Validator:
         times = [self.d.end_ms(self.last_frozen + 1)]
         if self._may_sign():
             times.append(self.proposal_due_ms())
-        for other in (self._submit_at_ms, self.sharing.next_ms()):
-            if other is not None:
-                times.append(other)
-        return min(times)
+        others = (self._submit_at_ms, self.sharing.next_ms())
+        return min(times + [at_ms for at_ms in others if at_ms is not None])
 
     def proposal_due_ms(self) -> int:
         """When this validator proposes the window itself: at its standing, then every n steps."""
@@ -176,7 +174,7 @@ class Validator:
         fresh = [raw for raw in raws if sha256(raw).digest() in wanted]
         pooled, forbidden = self.intake.admit(fresh, range(p.window, p.window + 1), now_ms)
         actions += self._append(pooled)
-        actions += self.sharing.settled(id_of for _, raw in pooled for id_of in [_id(raw)])
+        actions += self.sharing.settled(_id(raw) for _, raw in pooled)
         if forbidden:
             return [*actions, act.Reply(Answer.invalid(sorted(forbidden), code="not-allowed"))]
         return actions + self._verdict(p, ids)
@@ -264,7 +262,7 @@ class Validator:
     def _commit(self, segment: Segment, ids: Sequence[bytes], now_ms: int) -> list[Action]:
         decided = self.deciding
         assert decided is not None
-        entry = commit.entry_for(segment, self.base.window)
+        entry = segment.entry().encode()
         actions: list[Action] = [
             act.Commit(
                 self.base.window,
@@ -346,6 +344,3 @@ class Validator:
 
 def _id(raw: bytes) -> bytes:
     return sha256(raw).digest()
-
-
-__all__ = ["InvalidEncoding", "LogEntry", "Restored", "Validator", "VerificationFailed"]

@@ -14,6 +14,9 @@ class Pace:
     step_ms: int = 10_000
 
 
+DEFAULT_PACE = Pace()
+
+
 def standings(d: Descriptor, window: int) -> dict[str, int]:
     """Validator name → its place in SHA-256(set id ‖ w ‖ key): a new order in every window."""
     order = sorted(
