@@ -11,7 +11,7 @@ from restante.formats import dagcbor, varint
 from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.dagcbor import Fields, Value
 from restante.formats.note import COSIGNATURE_BYTES, KEY_ID_BYTES, VerifierKey
-from restante.formats.tree import HASH_BYTES
+from restante.formats.tree import EMPTY_ROOT, HASH_BYTES
 
 VERSION = 1
 POOL_ID_BYTES = 16
@@ -209,6 +209,7 @@ def _report_item(value: Value) -> ReportItem:
         case [bytes() as key_id, int() as size, bytes() as root, bytes() as signature] if (
             dagcbor.is_int(size)
             and 0 <= size <= limits.TREE_SIZE_MAX
+            and (size > 0 or root == EMPTY_ROOT)
             and _sizes(key_id, root, signature) == (KEY_ID_BYTES, HASH_BYTES, COSIGNATURE_BYTES)
         ):
             return ReportItem(key_id, size, root, signature)
