@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 
@@ -17,11 +17,11 @@ ROW_HINT = "a row is a JSON object with rlp or packet (hex), and sent_ms or arri
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--at", "at_ms", type=click.IntRange(min=0), help="Judge all at this unix ms.")
 @click.pass_context
-def judge(ctx: click.Context, file: BinaryIO, as_json: bool, at_ms: int | None) -> None:
+def judge(ctx: click.Context, file: str, as_json: bool, at_ms: int | None) -> None:
     """Judge the Whisper envelopes of FILE (JSONL, gzipped or not; - is standard input).
 
     A row holds `rlp` (an envelope in hex) or `packet` (a whole code-1 payload, of which every
@@ -39,22 +39,24 @@ def judge(ctx: click.Context, file: BinaryIO, as_json: bool, at_ms: int | None) 
     """
     from restante.networks.whisper.keccak import keccak256
 
+    name = "<stdin>" if file == "-" else file
     accepted = refused = unreadable = 0
     try:
-        for number, line in trace.read_lines(file, file.name):
-            try:
-                row = trace.parse_row(line, file.name, number)
-                verdict = judge_row(row, at_ms, keccak256)
-            except ConfigError as error:
-                unreadable += 1
-                _complain(error, file.name, number)
-                continue
-            accepted += verdict["accepted"]
-            refused += not verdict["accepted"]
-            _show({"line": number, **verdict}, as_json)
+        with click.open_file(file, "rb") as stream:
+            for number, line in trace.read_lines(cast(BinaryIO, stream), name):
+                try:
+                    row = trace.parse_row(line, name, number)
+                    verdict = judge_row(row, at_ms, keccak256)
+                except ConfigError as error:
+                    unreadable += 1
+                    _complain(error, name, number)
+                    continue
+                accepted += verdict["accepted"]
+                refused += not verdict["accepted"]
+                _show({"line": number, **verdict}, as_json)
     except ConfigError as error:  # the stream itself is damaged: nothing more can be read
         unreadable += 1
-        _complain(error, file.name)
+        _complain(error, name)
     if not as_json:
         click.echo(f"{accepted} accepted, {refused} refused, {unreadable} unreadable")
     if unreadable:

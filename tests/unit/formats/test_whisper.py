@@ -119,6 +119,26 @@ def test_refusals_have_stable_codes(fields: rlp.Encodable, code: str) -> None:
         assert caught.value.code == code
 
 
+@pytest.mark.parametrize("field", range(5))
+def test_a_field_that_leads_out_of_the_list_is_truncated(field: int) -> None:
+    """By one byte, so that the list's own end is what stops it."""
+    payload = b"".join(rlp.encode(value) for value in (EXPIRY, b"\x01\x1e", TOPIC, b"data", NONCE))
+    starts = [0, 5, 8, 13, 18]
+    end = starts[field] + 1 + (payload[starts[field]] - 0x80)
+    cut = payload[: end - 1]
+    with pytest.raises(InvalidEncoding) as caught:
+        whisper.scan(rlp.list_header(len(cut)) + cut)
+    assert caught.value.code == "rlp-truncated"
+
+
+def test_work_that_just_reaches_the_floor_is_enough() -> None:
+    assert whisper.has_work(0, 1, 1, 1_000_000)
+    assert not whisper.has_work(0, 1, 1, 1_000_001)
+    assert whisper.has_work(12, 4, 8, 128_000_000)
+    assert not whisper.has_work(12, 4, 8, 128_000_001)
+    assert whisper.has_work(0, 300, 0, 10**12)  # geth's +Inf
+
+
 def test_edges_of_the_fields_are_taken() -> None:
     for fields in [
         (0, 0, bytes(4), b"", 0),

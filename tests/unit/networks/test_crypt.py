@@ -157,6 +157,18 @@ def test_hostile_plaintexts_are_named(plain: bytes) -> None:
     assert caught.value.code == "not-decrypted"
 
 
+def test_a_payload_that_reaches_into_a_good_signature_is_refused() -> None:
+    for length, fits in ((31, True), (32, False)):
+        body = bytes((5, length)) + bytes(31)
+        signature = crypt.coincurve.PrivateKey(ALICE).sign_recoverable(keccak256(body), hasher=None)
+        if fits:
+            message = crypt.decrypt_symmetric(seal(body + signature), KEY)
+            assert message.signer == crypt.public_key(ALICE)
+        else:
+            with pytest.raises(crypt.NotDecrypted, match="past the end"):
+                crypt.decrypt_symmetric(seal(body + signature), KEY)
+
+
 def test_a_length_of_no_bytes_is_an_empty_payload() -> None:
     message = crypt.decrypt_symmetric(seal(b"\x00" + bytes(255)), KEY)
     assert message.payload == b""
