@@ -143,9 +143,9 @@ class _Reader:
         if end > len(data):
             raise InvalidEncoding("DAG-CBOR is truncated")
         argument = int.from_bytes(data[at + 1 : end], "big")
-        # Simple values and floats live under the same widths and have no minimal form to ask for.
-        if argument < (24 if width == 1 else 1 << 4 * width) or first >> 5 == _SIMPLE:
-            raise InvalidEncoding("a number or length is not minimal, or a float")
+        # Floats come here too, as the arguments of simple values, and are refused as such.
+        if argument < (24 if width == 1 else 1 << 4 * width):
+            raise InvalidEncoding("a number or length is not minimal")
         self.at = end
         return first >> 5, argument
 
@@ -220,7 +220,7 @@ class _Reader:
             return True
         if argument == 22:
             return None
-        raise InvalidEncoding("undefined and other simple values are not DAG-CBOR")
+        raise InvalidEncoding("a float, undefined or another simple value is not taken")
 
 
 # --- typed reading: each field is read once, with its type and bound; `done()` ends a parser.

@@ -31,13 +31,14 @@ from restante.formats.page import (
     rows_for_key,
     topic_key,
 )
-from restante.formats.root import check_directory_block, check_page_block
+from restante.formats.root import check_directory_block, check_page_block, encode_keys
 from restante.formats.segment import (
     Segment,
     build,
     check_directory,
     check_page,
     check_root,
+    parse_directory_block,
     parse_root,
     read_cars,
 )
@@ -106,7 +107,7 @@ def test_ranges_find_what_a_search_of_everything_finds(raws: list[bytes], topic:
         PAGE_TABLE_ROWS=3,
         DIRECTORY_KEYS=4,
         CAR_PART_BYTES=500,
-        PAGE_RANGE_MAX_BYTES=400,
+        PAGE_RANGE_MAX_BYTES=300,
     ):
         segment = batch(raws)
         parts = segment.cars()
@@ -129,7 +130,7 @@ def test_ranges_find_what_a_search_of_everything_finds(raws: list[bytes], topic:
         def fetched(rows: list[PageRow]) -> list[Member]:
             found: list[Member] = []
             for piece in layout.page_ranges(rows):
-                assert piece.length <= 400 or len(piece.rows) == 1
+                assert piece.length <= 300 or len(piece.rows) == 1
                 data = parts[piece.part][piece.offset : piece.offset + piece.length]
                 for row, page in piece.pages(data):
                     part, offset, length = layout.page_range(row)
@@ -268,11 +269,20 @@ def test_parts_are_cut_at_page_boundaries(monkeypatch: pytest.MonkeyPatch) -> No
     for wrong in (parts[:2], parts[1:], [parts[0], parts[2], parts[1]], [*parts, parts[2]], []):
         with pytest.raises(Invalid):
             read(wrong)
+    other = car.header(cid.cid_of(cid.DAG_CBOR, b"another")) + parts[1][car.HEADER_BYTES :]
+    assert refusal([parts[0], other, parts[2]]) == "segment-parts"
     # The same blocks, cut elsewhere.
     joined = [parts[0] + parts[1][car.HEADER_BYTES :], parts[2]]
     with pytest.raises(VerificationFailed) as caught:
         read(joined)
     assert caught.value.code == "segment-not-canonical"
+
+
+def test_a_page_larger_than_a_part_has_a_part_of_its_own() -> None:
+    with small(CAR_PART_BYTES=1_000):
+        segment = batch([sized(1, 60_000, 1000 + n) for n in range(3)])
+        assert [(row.part, row.offset) for row in segment.rows] == [(0, 0), (1, 0), (2, 0)]
+        assert len(read(segment.cars())) == 3
 
 
 def test_a_full_size_segment_has_child_blocks_and_two_parts() -> None:
@@ -453,6 +463,26 @@ def test_a_child_block_is_held_to_what_the_root_says(inner: str) -> None:
         root_cid = cid.cid_of(cid.DAG_CBOR, block)
         parts = [car.write(root_cid, [(root_cid, block), *segment.blocks[1:]])]
         assert refusal(parts) == "table-contradicts-root"
+
+
+@pytest.mark.parametrize("keys", [(), (1, 1), (2, 1), (0, 3, 3)])
+def test_refuses_a_directory_block(keys: tuple[int, ...]) -> None:
+    assert parse_directory_block(encode_keys((0, 1, 2**32 - 1))) == (0, 1, 2**32 - 1)
+    with pytest.raises(InvalidEncoding):
+        parse_directory_block(encode_keys(keys))
+
+
+def test_a_page_table_block_follows_the_one_before() -> None:
+    with small(PAGE_TARGET_BYTES=128, PAGE_TABLE_ROWS=2):
+        segment = batch([envelope(t, 1000, bytes(60)) for t in range(7)])
+        named = segment.root.page_blocks
+        assert named is not None
+        block = segment.blocks[2][1]
+        rows = check_page_block(named[1], block, segment.rows[1])
+        assert rows == segment.rows[2:4]
+        for previous in (segment.rows[0], segment.rows[2]):
+            with pytest.raises(InvalidEncoding):
+                check_page_block(named[1], block, previous)
 
 
 def _root_value() -> dict[str, dagcbor.Value]:
