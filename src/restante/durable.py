@@ -84,11 +84,24 @@ def write_file(
         sync_directory(path.parent)
 
 
-def remove_file(path: Path, *, hook: Hook = no_hook, step: str = "remove") -> None:
-    """Remove a file durably; an absent one is fine. Raises OSError."""
+def read_range(path: Path, offset: int = 0, length: int | None = None) -> bytes | None:
+    """Bytes of a file from `offset`, at most `length`; None when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def remove_file(
+    path: Path, *, hook: Hook = no_hook, step: str = "remove", sync: bool = True
+) -> None:
+    """Remove a file, durably unless `sync` is off; an absent one is fine. Raises OSError."""
     with durable_step(hook, step):
         try:
             path.unlink()
         except FileNotFoundError:
             return
-        sync_directory(path.parent)
+        if sync:
+            sync_directory(path.parent)

@@ -244,6 +244,11 @@ class Lock:
     # --- decisions and the engine's place
 
     @property
+    def key_id(self) -> bytes:
+        """The cosigner key id that this lock state belongs to, 4 bytes."""
+        return bytes(self._meta("key_id"))
+
+    @property
     def first_window(self) -> int:
         """The window of the log's first entry."""
         return int(self._meta("first_window"))
@@ -423,7 +428,7 @@ class Lock:
 
     # --- inside
 
-    def _check(self, set_id: bytes, key_id: bytes) -> None:
+    def _check(self, set_id: bytes, key_id: bytes | None) -> None:
         try:
             version = self._meta("version")
             if version != VERSION:
@@ -432,7 +437,7 @@ class Lock:
                     code="lock-version",
                     hint="start the program that wrote it, or a newer one",
                 )
-            if (self._meta("set_id"), self._meta("key_id")) != (set_id, key_id):
+            if self._meta("set_id") != set_id or key_id not in (None, self.key_id):
                 raise StateError(
                     f"{self._path} belongs to another validator set or key",
                     code="lock-mismatch",

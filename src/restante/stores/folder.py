@@ -9,7 +9,7 @@ import errno
 import os
 from pathlib import Path
 
-from restante.durable import Hook, make_directories, no_hook, remove_file, write_file
+from restante.durable import Hook, make_directories, no_hook, read_range, remove_file, write_file
 from restante.errors import Conflict, StateError, Unavailable
 from restante.formats.paths import check_path, is_mutable
 from restante.ports import Health
@@ -95,13 +95,12 @@ class FolderStore:
 
     def _get(self, path: str, offset: int, length: int | None) -> bytes:
         try:
-            with self._at(path).open("rb") as file:
-                file.seek(offset)
-                return file.read(-1 if length is None else length)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise Unavailable(f"store {self.name} has no {path}", code="not-found") from error
+            data = read_range(self._at(path), offset, length)
         except OSError as error:
             raise self._unavailable(path, error) from error
+        if data is None:
+            raise Unavailable(f"store {self.name} has no {path}", code="not-found")
+        return data
 
     def _release(self, path: str) -> None:
         try:

@@ -1,0 +1,421 @@
+"""A validator's archive: the folder of files that everybody reads, in the order that survives.
+
+    segment and certificates → lock.decide → entry bundles, tiles → checkpoint
+
+The lock's decision makes a window count. What comes before it is unreferenced until then, what
+comes after it is made again from the lock (`integrate`). Within a growth the tiles go from the top
+level down, level 0 last: the widest tile of level 0 says how far everything reaches.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from restante import limits
+from restante.durable import (
+    Hook,
+    make_directories,
+    no_hook,
+    read_range,
+    remove_file,
+    write_file,
+)
+from restante.errors import InvalidEncoding, StateError, Unavailable
+from restante.formats import cid as cids
+from restante.formats import tiles, tree
+from restante.formats.paths import check_path, segment_path
+from restante.node.blocks import BlockIndex
+from restante.node.lock import Decision
+
+STATE = ".state"
+_NAMED = ("descriptor", "policy", "watch/", "contact/")
+
+
+class Changes(NamedTuple):
+    """What a step did to the files, in order: first all that were written, then all released."""
+
+    written: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+
+    def __or__(self, other: "Changes") -> "Changes":
+        return Changes(self.written + other.written, self.released + other.released)
+
+
+class Decided(Protocol):
+    """The lock state, as far as `integrate` reads it."""
+
+    def size(self) -> int: ...
+
+    def decisions(self, from_window: int, limit: int) -> list[Decision]: ...
+
+
+class Archive:
+    """The open archive of one validator. Readers may call it from any thread, one writes."""
+
+    def __init__(self, directory: Path, first_window: int, hook: Hook) -> None:
+        """Use `create` or `open`."""
+        self.directory = directory
+        self._hook = hook
+        self._first = first_window
+        self._blocks = BlockIndex(directory / STATE / "blocks.db")
+        # The right edge of the tree is read at every growth.
+        self._edge: dict[str, bytes] = {}
+        self._size = self._count_leaves()
+
+    @classmethod
+    def create(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
+        """Make an empty archive. Raises StateError `archive-exists`."""
+        if (directory / STATE).exists():
+            raise StateError(f"{directory} already holds an archive", code="archive-exists")
+        make_directories(directory / STATE)
+        return cls.open(directory, first_window=first_window, hook=hook)
+
+    @classmethod
+    def open(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
+        """Open an archive and index what is not indexed yet.
+
+        Raises StateError `archive-missing`.
+        """
+        if not (directory / STATE).is_dir():
+            raise StateError(
+                f"{directory} holds no archive",
+                code="archive-missing",
+                hint="an archive can be rebuilt: make an empty one and let the node catch up",
+            )
+        archive = cls(directory, first_window, hook)
+        archive.index_missing()
+        return archive
+
+    def close(self) -> None:
+        """Give the index back. All files are durable already."""
+        self._blocks.close()
+
+    @property
+    def size(self) -> int:
+        """Log entries whose bundles and tiles are all there."""
+        return self._size
+
+    @property
+    def floor(self) -> int:
+        """The lowest window whose segment, certificate and entry are kept."""
+        mark = self._blocks.mark("floor")
+        return self._first if mark is None else mark
+
+    def root(self, size: int | None = None) -> bytes:
+        """The root hash of the first `size` entries (all when None)."""
+        return self.frontier(size).root()
+
+    def frontier(self, size: int | None = None) -> tree.Frontier:
+        """What is needed to append to the tree of the first `size` entries (all when None)."""
+        reader = tiles.TileReader(self._read_whole, self._size)
+        return tree.frontier_at(self._size if size is None else size, reader.hash_at)
+
+    # --- writing, in the order of a commit
+
+    def put_segment(self, window: int, cars: Sequence[bytes]) -> Changes:
+        """Write a segment's parts, the first one last: where that is, the others are."""
+        files = [(segment_path(0, window, part), data) for part, data in enumerate(cars)]
+        files.reverse()
+        for path, data in files:
+            self._write(path, data, "archive.segment")
+        self._blocks.add(window, cars)
+        return Changes(tuple(path for path, _ in files))
+
+    def put_certificates(self, index: int, certificates: Sequence[bytes]) -> Changes:
+        """Write the certificates of entries from `index` on, in bundles as wide as they reach."""
+        stop = index + len(certificates)
+        paths = []
+        for n, width in tiles.bundles_for_growth(index, stop):
+            path = tiles.certificate_path(n, width)
+            self._write(
+                path,
+                self._bundle(n, width, index, certificates, tiles.certificate_path),
+                "archive.certificate",
+            )
+            paths.append(path)
+        return Changes(tuple(paths))
+
+    def append_entries(self, index: int, entries: Sequence[bytes]) -> Changes:
+        """Grow the log by the entries from `index` on, which must be its size.
+
+        Superseded partial files that no client needs any more go, and are named as released.
+        """
+        if index != self._size:
+            raise ValueError(f"entry {index} appended to a log of {self._size}")
+        stop = index + len(entries)
+        paths = []
+        for n, width in tiles.bundles_for_growth(index, stop):
+            path = tiles.entries_path(n, width)
+            data = self._bundle(n, width, index, entries, tiles.entries_path)
+            self._write(path, data, "archive.entries")
+            paths.append(path)
+        leaves = [tree.leaf_hash(entry) for entry in entries]
+        files, _ = tiles.grow(index, leaves, self._read_whole)
+        for path in reversed(files):
+            self._write(path, files[path], "archive.tile")
+            paths.append(path)
+        self._size = stop
+        edge = {tile.path for tile in tiles.right_edge(stop)}
+        kept = {p: d for p, d in self._edge.items() if p in edge}
+        self._edge = kept | {p: d for p, d in files.items() if p in edge}
+        return Changes(tuple(paths), tuple(self._drop_partials(index, stop)))
+
+    def put_checkpoint(self, note: bytes) -> Changes:
+        """Replace the checkpoint; everything that it covers is there already."""
+        self._write("checkpoint", note, "archive.checkpoint")
+        return Changes(("checkpoint",))
+
+    def put_named(self, path: str, data: bytes) -> Changes:
+        """Write `descriptor`, `policy`, `watch/<name>` or `contact/<name>`."""
+        if not check_path(path).startswith(_NAMED) or len(data) > limits.NAMED_FILE_BYTES:
+            raise ValueError(f"{path} of {len(data)} bytes is no named file")
+        self._write(path, data, "archive.named")
+        return Changes((path,))
+
+    def integrate(self, lock: Decided) -> Changes:
+        """Make the entries, tiles and certificates of all that the lock decided and we lack.
+
+        Raises StateError: `lock-behind-archive` (the lock was lost or restored),
+        `archive-differs`, `archive-behind` (the lock has forgotten what is missing here).
+        """
+        decided = lock.size()
+        if self._size > decided:
+            raise StateError(
+                f"the archive has {self._size} entries, the lock state decided {decided}",
+                code="lock-behind-archive",
+                hint="this lock state is older than the archive: the key may not sign any more",
+            )
+        self._compare_last(lock)
+        changes = Changes()
+        while self._size < decided:
+            window = self._first + self._size
+            group = lock.decisions(window, limits.COMMIT_GROUP_WINDOWS)
+            if not group or group[0].window != window:
+                raise StateError(
+                    f"the log lacks window {window}, which the lock state has pruned",
+                    code="archive-behind",
+                    hint="copy tile/, certificate/ and segment/ from another validator's archive",
+                )
+            changes |= self.put_certificates(self._size, [d.certificate for d in group])
+            changes |= self.append_entries(self._size, [d.entry for d in group])
+        return changes
+
+    def release_below(self, window: int) -> Changes:
+        """Give up segments below `window`, and bundles that lie wholly below; `tile/` stays."""
+        window = min(window, self._first + self._size)
+        if window > self.floor:
+            # First nobody is promised these any more, then they go.
+            self._blocks.set_mark("floor", window)
+        done = self._blocks.mark("released")
+        gone: list[str] = []
+        for old in range(self._first if done is None else done, self.floor):
+            # The first part last: where it is gone, the others are.
+            gone += reversed(self._segment_paths(old))
+            index = old - self._first
+            if (index + 1) % tiles.WIDTH == 0:
+                n = index // tiles.WIDTH
+                gone += [tiles.entries_path(n), tiles.certificate_path(n)]
+        for path in gone:
+            remove_file(self.directory / path, hook=self._hook, step="archive.release")
+        self._blocks.remove_below(self.floor)
+        self._blocks.set_mark("released", self.floor)
+        return Changes((), tuple(gone))
+
+    # --- reading
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a file. Raises InvalidEncoding `path`, Unavailable `not-found`."""
+        data = read_range(self.directory / check_path(path), offset, length)
+        if data is None:
+            raise Unavailable(f"the archive has no {path}", code="not-found")
+        return data
+
+    def entry(self, index: int) -> bytes:
+        """A log entry. Raises Unavailable below the floor, ValueError outside the log."""
+        return self._from_bundle(index, tiles.entries_path)
+
+    def certificate(self, index: int) -> bytes:
+        """The certificate of an entry. Raises as `entry`."""
+        return self._from_bundle(index, tiles.certificate_path)
+
+    def segment(self, window: int) -> list[bytes]:
+        """The parts of a segment's CAR. Raises Unavailable `not-found`."""
+        parts = [self.read(segment_path(0, window))]
+        while (data := read_range(self._segment_file(window, len(parts)))) is not None:
+            parts.append(data)
+        return parts
+
+    def has_segment(self, window: int) -> bool:
+        return self._segment_file(window, 0).is_file()
+
+    def missing_segments(self, start: int, stop: int) -> list[int]:
+        """Decided windows in [start, stop) at or above the floor whose segment is not here."""
+        return [w for w in range(max(start, self.floor), stop) if not self.has_segment(w)]
+
+    def block(self, cid: bytes) -> bytes | None:
+        """A block by its CID, hashed; None when no kept segment has it.
+
+        Raises InvalidEncoding for no CID of ours, StateError `archive-damaged`.
+        """
+        places = self._blocks.find(cid)
+        for place in places:
+            data = read_range(
+                self._segment_file(place.window, place.part), place.offset, place.length
+            )
+            if data is not None and cids.cid_of(cids.codec(cid), data) == cid:
+                return data
+        if any(self.has_segment(place.window) for place in places):
+            raise _damaged(segment_path(0, places[0].window), "a block has another hash")
+        return None
+
+    def changes(self, old: int, new: int) -> Changes:
+        """All files of entries [old, new) in the order of commits, for a store that lacks them."""
+        if old >= new:
+            return Changes()
+        paths: list[str] = []
+        for window in range(max(self._first + old, self.floor), self._first + new):
+            paths += reversed(self._segment_paths(window))
+        for name in (tiles.certificate_path, tiles.entries_path):
+            paths += [name(n, width) for n, width in tiles.bundles_for_growth(old, new)]
+        paths += [tile.path for tile in reversed(tiles.tiles_for_growth(old, new))]
+        paths += [p for p in self._named_paths() if p != "checkpoint"]
+        paths.append("checkpoint")
+        return Changes(tuple(p for p in paths if (self.directory / p).is_file()))
+
+    # --- the index of blocks
+
+    def index_missing(self) -> None:
+        """Index the segments that were written and not indexed, or lost from the index."""
+        newest = self._blocks.newest()
+        window = self.floor
+        if newest is not None:
+            window = max(window, newest + 1 - limits.COMMIT_GROUP_WINDOWS)
+        # A batch may be written and not decided yet, so it can lie just behind the log.
+        while window < self._first + self._size or self.has_segment(window):
+            if self.has_segment(window) and not self._blocks.indexed(window):
+                try:
+                    self._blocks.add(window, self.segment(window))
+                except InvalidEncoding as error:
+                    raise _damaged(segment_path(0, window), error) from error
+            window += 1
+
+    def rebuild_index(self) -> None:
+        """Index every segment anew, for `fsck --rebuild`."""
+        self._blocks.remove_below(1 << 62)
+        self.index_missing()
+
+    # --- inside
+
+    def _write(self, path: str, data: bytes, step: str) -> None:
+        write_file(self.directory / path, data, hook=self._hook, step=step)
+
+    def _read_whole(self, path: str) -> bytes:
+        known = self._edge.get(path)
+        return self.read(path) if known is None else known
+
+    def _segment_file(self, window: int, part: int) -> Path:
+        return self.directory / segment_path(0, window, part)
+
+    def _segment_paths(self, window: int) -> list[str]:
+        paths: list[str] = []
+        while (self.directory / (path := segment_path(0, window, len(paths)))).is_file():
+            paths.append(path)
+        return paths
+
+    def _named_paths(self) -> list[str]:
+        names = ["descriptor", "policy", "checkpoint"]
+        for kind in ("watch", "contact"):
+            names += sorted(f"{kind}/{p.name}" for p in (self.directory / kind).glob("[!.]*"))
+        return names
+
+    def _from_bundle(self, index: int, name: "_BundlePath") -> bytes:
+        if not 0 <= index < self._size:
+            raise ValueError("the log has no such entry")
+        n = index // tiles.WIDTH
+        return self._read_bundle(n, min(tiles.WIDTH, self._size - n * tiles.WIDTH), name)[
+            index % tiles.WIDTH
+        ]
+
+    def _read_bundle(self, n: int, width: int, name: "_BundlePath") -> list[bytes]:
+        data, full = tiles.read_cut(self.read, name(n, width), name(n))
+        try:
+            return tiles.decode_bundle(data, tiles.WIDTH if full else width)[:width]
+        except InvalidEncoding as error:
+            raise _damaged(name(n, width), error) from error
+
+    def _bundle(
+        self, n: int, width: int, index: int, items: Sequence[bytes], name: "_BundlePath"
+    ) -> bytes:
+        """The bundle's bytes: what it held before `index`, then the new items."""
+        start = n * tiles.WIDTH
+        held = max(0, index - start)
+        before = self._read_bundle(n, held, name) if held else []
+        first = max(start, index) - index
+        return tiles.encode_bundle([*before, *items[first : start + width - index]])
+
+    def _count_leaves(self) -> int:
+        """The size of the log from its files: full tiles of level 0, then the widest partial."""
+        full = 0
+        step = 1
+        # Full tiles never go, so they are one run from 0: double, then halve.
+        while self._has_tile(full + step - 1):
+            full += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if self._has_tile(full + step - 1):
+                full += step
+        partial = (self.directory / f"{tiles.tile_path(0, full)}.p").glob("[!.]*")
+        return full * tiles.WIDTH + max((int(p.name) for p in partial), default=0)
+
+    def _has_tile(self, n: int) -> bool:
+        return (self.directory / tiles.tile_path(0, n)).is_file()
+
+    def _compare_last(self, lock: Decided) -> None:
+        if self._size == 0:
+            return
+        last = self._size - 1
+        known = lock.decisions(self._first + last, 1)
+        if known and known[0].window == self._first + last and self.entry(last) != known[0].entry:
+            raise StateError(
+                f"entry {last} of the archive is not what the lock state decided",
+                code="archive-differs",
+                hint="the archive is damaged or of another node; move it away, it is rebuilt",
+            )
+
+    def _drop_partials(self, old: int, new: int) -> list[str]:
+        """Remove partial files that only trees smaller than the newest few need."""
+        horizon = max(0, new - limits.PARTIALS_KEPT)
+        kept = {t for size in (horizon, new) for t in tiles.right_edge(size)}
+        gone: list[str] = []
+        for size in range(max(0, old - limits.PARTIALS_KEPT), horizon):
+            gone += self._partials_of(t for t in tiles.right_edge(size) if t not in kept)
+        unique = list(dict.fromkeys(gone))
+        for path in unique:
+            # One that comes back after a loss of power harms nobody.
+            step = "archive.superseded"
+            remove_file(self.directory / path, hook=self._hook, step=step, sync=False)
+        return unique
+
+    def _partials_of(self, edge: Iterable[tiles.Tile]) -> list[str]:
+        paths: list[str] = []
+        for tile in edge:
+            paths.append(tile.path)
+            if tile.level == 0:
+                paths += [
+                    tiles.entries_path(tile.n, tile.width),
+                    tiles.certificate_path(tile.n, tile.width),
+                ]
+        return [path for path in paths if (self.directory / path).is_file()]
+
+
+def _damaged(path: str, error: object) -> StateError:
+    return StateError(
+        f"{path} of the archive is damaged: {error}",
+        code="archive-damaged",
+        hint="`restante fsck` names every damaged file; delete them, the set's archives have them",
+    )
+
+
+class _BundlePath(Protocol):
+    def __call__(self, n: int, width: int = tiles.WIDTH) -> str: ...
