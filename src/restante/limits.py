@@ -174,3 +174,56 @@ REPORT_ITEMS = 64
 CONTACT_MAX_BYTES = 256 * 1024
 CONTACT_ENTRIES = 32
 WATCH_RANGES = 8_192
+
+# --- node: configuration, HTTP, peers, quotas ------------------------------------------------
+# A configuration with every option and two dozen peers has some 5 KB.
+CONFIG_MAX_BYTES = 256 * 1024
+# A validator that takes longer to connect or to send the next bytes is asked again later.
+PEER_CONNECT_S = 2.0
+PEER_TIMEOUT_S = 10.0
+# A whole answer, also a dripping one: 64 MiB at 2 MB/s.
+PEER_DEADLINE_S = 40.0
+# 15 peers, each with a proposal, a page, bodies and a read under way.
+PEER_CONNECTIONS = 64
+# Longer than a window, so that connections last.
+PEER_KEEPALIVE_S = 60.0
+# The largest answer to a proposal names ANSWER_IDS ids and their positions.
+ANSWER_BYTES = 2 * 1024 * 1024
+# Bodies in one answer and in one push; asked again for the rest.
+BODIES_ANSWER_BYTES = 16 * 1024 * 1024
+
+# --- query, client -------------------------------------------------------------------------
+# A query's topics are looked up in every segment of its range.
+QUERY_TOPICS = 1_024
+# Whisper's topics have 4 bytes; other networks' are names.
+TOPIC_MAX_BYTES = 255
+# A cursor has some 200 bytes.
+CURSOR_CHARACTERS = 1_024
+# A checkpoint that is behind the newest by no more may be its source's ordinary delay.
+CHECKPOINT_LAG_WINDOWS = 3
+# Segments read at once, and ahead of the one that is answered next.
+CLIENT_WORKERS = 8
+# Complaints that one call lists; beyond them a liar only repeats itself.
+COMPLAINTS_KEPT = 1_000
+# An answer must begin, and a slow one be done, within this time, plus what its bytes need at least.
+SOURCE_GRACE_S = 15.0
+SOURCE_CONNECT_S = 5.0
+# Below 16 KiB/s a page takes longer than another source does.
+SOURCE_MIN_BYTES_PER_S = 16 * 1024
+# Decisions read at once at a start.
+ENTRIES_AT_ONCE = 1_024
+# Bodies pushed or handed on at once; the rest is asked for again.
+BODIES_PUSH_BYTES = 16 * 1024 * 1024
+# How often the engine is asked for new entries: a thirtieth of a window at 60 times real speed.
+ENGINE_POLL_S = 0.02
+# A peer, engine or network that failed is tried again after at least and at most this long.
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 5.0
+# Attempts to hand a certificate to one validator; it also comes by the engine.
+CERTIFICATE_ATTEMPTS = 5
+
+# --- journal -------------------------------------------------------------------------------
+# Windows whose story is kept for `status`: an hour.
+JOURNAL_WINDOWS = 120
+# Proposers (and sets of each) that one window's story names: keys are free.
+JOURNAL_PROPOSERS = 64
