@@ -3,7 +3,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint static lock clean env
+SHELL := /bin/bash
+.PHONY: demo test test-slow static lock clean env
 
 env: .venv/.ready
 
@@ -19,6 +20,10 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# What takes longer: 10^5 inputs for each parser, 500 simulated runs, every mutant, floods.
+test-slow: env
+	$(BIN)/python -m pytest -n auto -m slow
 
 static: env
 	$(BIN)/ruff check .
