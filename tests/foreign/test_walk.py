@@ -23,7 +23,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The built tool: CI hands it in; elsewhere it is built where Go and its modules are to be had."""
+    """The built tool: CI hands it in; elsewhere it is built, where Go and its modules are had."""
     built = os.environ.get("RESTANTE_WALK")
     if built:
         return built
