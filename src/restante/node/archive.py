@@ -60,7 +60,7 @@ class Archive:
         self._blocks = BlockIndex(directory / STATE / "blocks.db")
         # The right edge of the tree is read at every growth.
         self._edge: dict[str, bytes] = {}
-        self._size = self._count_leaves()
+        self._size = count_leaves(directory)
 
     @classmethod
     def create(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
@@ -353,24 +353,6 @@ class Archive:
         first = max(start, index) - index
         return tiles.encode_bundle([*before, *items[first : start + width - index]])
 
-    def _count_leaves(self) -> int:
-        """The size of the log from its files: full tiles of level 0, then the widest partial."""
-        full = 0
-        step = 1
-        # Full tiles never go, so they are one run from 0: double, then halve.
-        while self._has_tile(full + step - 1):
-            full += step
-            step *= 2
-        while step > 1:
-            step //= 2
-            if self._has_tile(full + step - 1):
-                full += step
-        partial = (self.directory / f"{tiles.tile_path(0, full)}.p").glob("[!.]*")
-        return full * tiles.WIDTH + max((int(p.name) for p in partial), default=0)
-
-    def _has_tile(self, n: int) -> bool:
-        return (self.directory / tiles.tile_path(0, n)).is_file()
-
     def _compare_last(self, lock: Decided) -> None:
         if self._size == 0:
             return
@@ -407,6 +389,25 @@ class Archive:
                     tiles.certificate_path(tile.n, tile.width),
                 ]
         return [path for path in paths if (self.directory / path).is_file()]
+
+
+def count_leaves(directory: Path) -> int:
+    """The log's size from its files: full tiles of level 0, then the widest partial one."""
+
+    def has(n: int) -> bool:
+        return (directory / tiles.tile_path(0, n)).is_file()
+
+    full, step = 0, 1
+    # Full tiles never go, so they are one run from 0: double, then halve.
+    while has(full + step - 1):
+        full += step
+        step *= 2
+    while step > 1:
+        step //= 2
+        if has(full + step - 1):
+            full += step
+    partial = (directory / f"{tiles.tile_path(0, full)}.p").glob("[!.]*")
+    return full * tiles.WIDTH + max((int(p.name) for p in partial), default=0)
 
 
 def _damaged(path: str, error: object) -> StateError:

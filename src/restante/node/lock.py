@@ -136,8 +136,10 @@ class Lock:
         return cls.open(directory, set_id, key_id, hook=hook)
 
     @classmethod
-    def open(cls, directory: Path, set_id: bytes, key_id: bytes, *, hook: Hook = no_hook) -> "Lock":
-        """Open the lock state of this key in this set.
+    def open(
+        cls, directory: Path, set_id: bytes, key_id: bytes | None, *, hook: Hook = no_hook
+    ) -> "Lock":
+        """Open the lock state of this key in this set; None takes any key, and is for `fsck`.
 
         Raises StateError: `lock-missing`, `lock-mismatch` (another set or key), `lock-version`
         (written by a newer program), `lock-busy` (another process), `lock-damaged`.

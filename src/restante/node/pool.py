@@ -292,7 +292,7 @@ class Pool:
             for offset, record in scan(data, self._seed, self._newest_ms):
                 self._index.append(offset << _LENGTH_BITS | len(record.raw))
                 self._newest_ms = record.arrival_ms
-                good = offset + _RECORD_HEAD_BYTES + len(record.raw)
+                good = record_end(offset, record.raw)
             self._bytes += good
             self._tail_bytes = good
             if good < len(data):
@@ -341,7 +341,12 @@ def scan(data: bytes, seed: int, newest_ms: int) -> Iterator[tuple[int, _Parsed]
     while (record := _parse(data, offset, seed)) is not None and record.arrival_ms >= newest_ms:
         yield offset, record
         newest_ms = record.arrival_ms
-        offset += _RECORD_HEAD_BYTES + len(record.raw)
+        offset = record_end(offset, record.raw)
+
+
+def record_end(offset: int, raw: bytes) -> int:
+    """Where the record that begins at `offset` ends."""
+    return offset + _RECORD_HEAD_BYTES + len(raw)
 
 
 def acknowledged_follows(data: bytes, offset: int, seed: int) -> bool:

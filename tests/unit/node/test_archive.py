@@ -14,6 +14,7 @@ from restante.formats import cid as cids
 from restante.formats import tiles, tree
 from restante.node.archive import Archive, Changes
 from restante.node.lock import Decision
+from restante.testing.faults import FailAt, InjectedFault
 
 EMPTY_CID = cids.cid_of(cids.DAG_CBOR, b"")
 
@@ -285,3 +286,46 @@ def test_all_changes_for_a_new_store(tmp_path: Path) -> None:
     assert sha256(reader.entry(4)).digest() == sha256(windows[4].entry).digest()
     assert node.archive.changes(5, 5) == Changes()
     node.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["archive.entries", "archive.tile"])
+def test_a_growth_over_a_full_tile_counts_whole_or_not_at_all(
+    tmp_path: Path, step: str, when: str
+) -> None:
+    decided, everything = Decisions(260), entries(260)
+    nth = 1
+    while True:
+        directory = tmp_path / f"{nth}"
+        archive = Archive.create(directory)
+        archive.integrate(Decisions(250))
+        archive.close()
+        archive = Archive.open(directory, hook=FailAt(f"{step}.{when}", nth))
+        try:
+            archive.integrate(decided)
+        except InjectedFault:
+            nth += 1
+        else:
+            break
+        archive = reopen(archive)
+        # Whatever size it shows, all of that size is readable; then it goes on.
+        check_readable(archive, archive.size, everything)
+        archive.integrate(decided)
+        check_readable(archive, 260, everything)
+        archive.close()
+    archive.close()
+    assert nth == (4 if step == "archive.tile" else 3)
+
+
+def test_a_segment_of_several_parts_is_there_only_when_all_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CAR_PART_BYTES", 70_000)
+    _, (sealed,) = sealed_windows(1, per_window=60, data_bytes=5_000)
+    Archive.create(tmp_path).close()
+    for nth in range(1, len(sealed.cars)):
+        archive = Archive.open(tmp_path, hook=FailAt("archive.segment.after", nth))
+        with pytest.raises(InjectedFault):
+            archive.put_segment(0, sealed.cars)
+        assert not archive.has_segment(0)
+        archive.close()

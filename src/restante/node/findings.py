@@ -1,0 +1,104 @@
+"""What fsck finds: a stable code, how bad it is, the file, and what to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from restante import limits
+
+
+class Severity(IntEnum):
+    """How bad a finding is."""
+
+    NOTE = 0
+    """Left over by a crash; nothing that was promised is affected."""
+    REBUILDABLE = 1
+    """Damage in what others hold too: delete the file and let the node catch up."""
+    LOST = 2
+    """Something that this node alone promised is gone or contradicts itself: it may not sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it must be."""
+
+    code: str
+    severity: Severity
+    file: str
+    """Relative to the node's folder."""
+    detail: str
+    hint: str
+
+
+# Code → (severity, hint). Every code that fsck can answer with stands here.
+_LOCK_HINT = "this key may not sign any more; do not restore an old copy of lock/"
+_ARCHIVE_HINT = "delete the file and start the node: it is made again, or fetched from the set"
+CODES: dict[str, tuple[Severity, str]] = {
+    "leftover": (Severity.NOTE, "a crash left it behind; it can be deleted"),
+    "pool-torn": (Severity.NOTE, "an append that nobody was promised; the next start cuts it off"),
+    "outbox-path": (Severity.NOTE, "it was superseded or released since; draining passes it over"),
+    "block-index": (Severity.NOTE, "delete archive/.state/blocks.db*; it is rebuilt at start"),
+    "archive-missing": (Severity.REBUILDABLE, "make an empty archive; the node fills it again"),
+    "archive-behind": (Severity.REBUILDABLE, "start the node: it integrates what was decided"),
+    "archive-file": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "descriptor": (Severity.REBUILDABLE, "put the set's descriptor back: its hash is the set id"),
+    "segment-missing": (Severity.REBUILDABLE, "start the node: it fetches the batch from a peer"),
+    "segment": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "certificate": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "entry": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "tile": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "checkpoint": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "pool-missing": (
+        Severity.LOST,
+        "acknowledged envelopes are gone: take the node out of the set",
+    ),
+    "pool-damaged": (Severity.LOST, "acknowledged envelopes are altered: check the disk"),
+    "pool-short": (Severity.LOST, "frozen envelopes are gone: the pool is older than lock/"),
+    "lock": (Severity.LOST, _LOCK_HINT),
+    "lock-gap": (Severity.LOST, _LOCK_HINT),
+    "lock-behind-archive": (Severity.LOST, _LOCK_HINT),
+    "decision": (Severity.LOST, _LOCK_HINT),
+    "cosignature": (Severity.LOST, _LOCK_HINT),
+    "batch-invalid": (Severity.LOST, "more than f validators accepted it: keep it as evidence"),
+    "batch-repeats": (Severity.LOST, "more than f validators accepted it: keep it as evidence"),
+}
+
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked and what was found."""
+
+    windows: int = 0
+    """Log entries whose tree was proved."""
+    segments: int = 0
+    envelopes: int = 0
+    envelope_bytes: int = 0
+    cosignatures: int = 0
+    pool_records: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    dropped: int = 0
+    """Findings beyond FSCK_FINDINGS that are counted only."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing worse than a note was found."""
+        return not self.dropped and all(f.severity is Severity.NOTE for f in self.findings)
+
+    @property
+    def worst(self) -> Severity | None:
+        """The worst severity found."""
+        return max((f.severity for f in self.findings), default=None)
+
+    def add(self, code: str, file: str, detail: str) -> None:
+        """Note a finding by its code."""
+        severity, hint = CODES[code]
+        if len(self.findings) < limits.FSCK_FINDINGS:
+            self.findings.append(Finding(code, severity, file, detail, hint))
+        else:
+            self.dropped += 1
