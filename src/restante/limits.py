@@ -201,6 +201,8 @@ TOPIC_MAX_BYTES = 255
 CURSOR_CHARACTERS = 1_024
 # A checkpoint that is behind the newest by no more may be its source's ordinary delay.
 CHECKPOINT_LAG_WINDOWS = 3
+# Once one source has given a valid checkpoint, the others have this long to give theirs.
+CHECKPOINT_PATIENCE_S = 3.0
 # Segments read at once, and ahead of the one that is answered next.
 CLIENT_WORKERS = 8
 # Complaints that one call lists; beyond them a liar only repeats itself.
@@ -227,3 +229,35 @@ CERTIFICATE_ATTEMPTS = 5
 JOURNAL_WINDOWS = 120
 # Proposers (and sets of each) that one window's story names: keys are free.
 JOURNAL_PROPOSERS = 64
+# From an own cosignature to the first reading of the peers', and how often it is repeated: they
+# need a few file writes as we did.
+COSIGNATURE_FIRST_S = 0.03
+COSIGNATURE_ROUNDS = 8
+# Without a new tree of our own, peers are still read now and then.
+COSIGNATURE_IDLE_S = 30.0
+# Looks at the network's connection in one window.
+WATCH_LOOKS = 15
+# A whole request body must have come by then.
+BODY_DEADLINE_S = 30.0
+# Connections at once; beyond them a server answers 503 at once.
+HTTP_CONNECTIONS = 512
+# Connections that say nothing are closed; longer than a window, so that peers' last.
+HTTP_KEEPALIVE_S = 75
+# After a stop, requests under way may finish for so long.
+HTTP_GRACE_S = 3
+# Larger files are read and sent in pieces of this.
+HTTP_PIECE_BYTES = 1024 * 1024
+# A block by CID: pages and roots.
+IPFS_CAR_BLOCKS = CAR_MAX_BLOCKS
+# Outsiders' proposals that wait, in all, of one address, and their bytes: keys and ids are free.
+OUTSIDER_QUEUE = 256
+OUTSIDER_QUEUE_PER_ADDRESS = 32
+OUTSIDER_QUEUE_BYTES = 64 * 1024 * 1024
+# Sets built for outsiders in one window, in all and for one address: each may cost 0.4 s.
+OUTSIDER_BUILDS = 16
+OUTSIDER_BUILDS_PER_ADDRESS = 4
+# Bodies that one outsider's proposal may make us fetch: what a third of a full batch may lack.
+OUTSIDER_UNKNOWN_IDS = 16_384
+# Addresses and keys barred, and answers remembered, in one window.
+OUTSIDER_BARRED = 4_096
+OUTSIDER_ANSWERS = 1_024

@@ -1,0 +1,258 @@
+"""An archive over HTTP, read from servers that may do anything: lie, drip, stall, never end.
+
+Time-outs alone do not end a server that sends a byte every few seconds, in its headers for
+example: here every wait on the network ends at the request's own deadline, which moves on only as
+fast as the slowest rate that is still worth waiting for.
+"""
+
+import contextlib
+import importlib.util
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import WeakSet
+
+import httpcore2
+import httpx2
+
+from restante import limits
+from restante.client.sources import SourceFailed, SourceOverflow
+from restante.errors import ConfigError
+from restante.formats.paths import check_path
+
+_CHUNK = 64 * 1024
+
+
+class _Deadline(threading.local):
+    """When the calling thread's request must be done, on the monotonic clock."""
+
+    at_s: float = 0.0
+
+    def left_s(self) -> float:
+        left = self.at_s - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("the deadline has passed")
+        return left
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection whose every operation ends at the deadline."""
+
+    def __init__(self, inner: httpcore2.NetworkStream, backend: "_Backend") -> None:
+        self._inner = inner
+        self._backend = backend
+        backend.streams.add(self)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._backend.deadline.left_s())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._backend.deadline.left_s())
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        left_s = self._backend.deadline.left_s()
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left_s), self._backend)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore2.SyncBackend):
+    """Connections under the deadline of the thread that uses them."""
+
+    def __init__(self) -> None:
+        self.deadline = _Deadline()
+        self.streams: WeakSet[_Stream] = WeakSet()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        left_s = min(limits.SOURCE_CONNECT_S, self.deadline.left_s())
+        inner = super().connect_tcp(host, port, left_s, local_address, socket_options)
+        return _Stream(inner, self)
+
+    def break_off(self) -> None:
+        """Wake every thread that waits on a connection."""
+        for stream in list(self.streams):
+            with contextlib.suppress(OSError, AttributeError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+class HttpSource:
+    """An archive's files below a base URL.
+
+    `grace_s` is how long an answer may take to begin; its body must then come at
+    `min_bytes_per_s`. Redirects are not followed, environment proxies not used. Raises ConfigError
+    `source` for what is no base URL, `proxy` for a proxy that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        proxy: str | None = None,
+        grace_s: float = limits.SOURCE_GRACE_S,
+        min_bytes_per_s: int = limits.SOURCE_MIN_BYTES_PER_S,
+    ) -> None:
+        self.name = url
+        self._base = _base_url(url)
+        self._grace_s = grace_s
+        self._rate = min_bytes_per_s
+        self._backend = _Backend()
+        self._pool = _pool(proxy, self._backend, self._base.scheme)
+
+    def get(
+        self, path: str, *, offset: int = 0, length: int | None = None, max_bytes: int
+    ) -> bytes:
+        """See `Source`."""
+        url = str(self._base) + check_path(path)
+        headers: dict[bytes | str, bytes | str] = {"Accept-Encoding": "identity"}
+        if length is not None:
+            length = min(length, max_bytes)
+            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
+        elif offset:
+            headers["Range"] = f"bytes={offset}-"
+        started_s = time.monotonic()
+        self._backend.deadline.at_s = started_s + self._grace_s
+        try:
+            with self._pool.stream(
+                "GET", url, headers=headers, extensions={"timeout": {"pool": self._grace_s}}
+            ) as response:
+                return self._body(response, path, offset, length, max_bytes, started_s)
+        except httpcore2.TimeoutException as error:
+            raise self._failed(path, "source-timeout", "too slow, or silent") from error
+        except (httpcore2.RemoteProtocolError, httpcore2.LocalProtocolError) as error:
+            # h11 says so where a body ends before its announced length.
+            ended = "without sending complete" in str(error) or "before message" in str(error)
+            code = "source-truncated" if ended else "source-protocol"
+            raise self._failed(path, code, str(error)) from error
+        except (httpcore2.NetworkError, httpcore2.ProxyError, httpcore2.ProtocolError) as error:
+            raise self._failed(path, "source-unreachable", str(error)) from error
+
+    def _body(
+        self,
+        response: httpcore2.Response,
+        path: str,
+        offset: int,
+        length: int | None,
+        max_bytes: int,
+        started_s: float,
+    ) -> bytes:
+        headers = {name.lower(): value for name, value in response.headers}
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise self._failed(path, "source-protocol", "an encoding that nobody asked for")
+        ranged = offset > 0 or length is not None
+        if response.status in (404, 410):
+            raise self._failed(path, "not-found", f"status {response.status}")
+        if response.status == 416 and ranged:
+            return b""
+        if response.status == 206 and ranged:
+            _check_range(headers.get(b"content-range", b""), offset, length, self, path)
+            return self._read(response, path, max_bytes if length is None else length, started_s)
+        if response.status != 200:
+            raise self._failed(path, "source-status", f"status {response.status}")
+        if not ranged:
+            return self._read(response, path, max_bytes, started_s)
+        # The whole file although a part was asked for: read on until the part is there.
+        most = offset + (max_bytes if length is None else length)
+        if most > limits.CAR_MAX_BYTES:
+            raise SourceOverflow(f"{self.name}, {path}: the whole file instead of a range of it")
+        body = bytearray()
+        for chunk in self._chunks(response, started_s):
+            body += chunk
+            if len(body) >= most:
+                break
+        return bytes(body[offset:most])
+
+    def _read(self, response: httpcore2.Response, path: str, most: int, started_s: float) -> bytes:
+        """The whole body, at its end: only then can the connection be used again."""
+        body = bytearray()
+        for chunk in self._chunks(response, started_s):
+            body += chunk
+            if len(body) > most:
+                raise SourceOverflow(f"{self.name}, {path}: more than {most} bytes")
+        return bytes(body)
+
+    def _chunks(self, response: httpcore2.Response, started_s: float) -> Iterator[bytes]:
+        """The body's chunks; each moves the deadline on by what it is worth."""
+        received = 0
+        for chunk in response.iter_stream():
+            received += len(chunk)
+            self._backend.deadline.at_s = started_s + self._grace_s + received / self._rate
+            yield chunk
+
+    def _failed(self, path: str, code: str, why: str) -> SourceFailed:
+        return SourceFailed(f"{self.name}, {path}: {why}", code=code)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._backend.break_off()
+        self._pool.close()
+
+
+def _check_range(
+    header: bytes, offset: int, length: int | None, source: HttpSource, path: str
+) -> None:
+    """That a 206 answer begins where it was asked to, and is no longer than that."""
+    try:
+        unit, _, rest = header.decode("ascii").partition(" ")
+        first, last = (int(number) for number in rest.partition("/")[0].split("-"))
+    except ValueError:
+        unit, first, last = "", -1, -1
+    longest = last if length is None else offset + length - 1
+    if unit != "bytes" or first != offset or not first <= last <= longest:
+        raise SourceFailed(
+            f"{source.name}, {path}: another range than was asked for", code="source-truncated"
+        )
+
+
+def _base_url(url: str) -> httpx2.URL:
+    try:
+        base = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(f"not a URL: {url[:200]}", code="source") from error
+    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
+        raise ConfigError(f"not the base URL of an archive: {url[:200]}", code="source")
+    path = base.path if base.path.endswith("/") else base.path + "/"
+    return base.copy_with(path=path)
+
+
+def _pool(proxy: str | None, backend: _Backend, scheme: str) -> httpcore2.ConnectionPool:
+    # Loading the machine's certificates takes long: only where they are needed.
+    context = httpx2.create_ssl_context() if scheme == "https" else None
+    if proxy is None:
+        return httpcore2.ConnectionPool(
+            ssl_context=context,
+            max_connections=limits.CLIENT_WORKERS,
+            max_keepalive_connections=limits.CLIENT_WORKERS,
+            keepalive_expiry=30.0,
+            network_backend=backend,
+        )
+    kind = proxy.partition("://")[0]
+    if kind in ("socks5", "socks5h"):
+        if importlib.util.find_spec("socksio") is None:
+            raise ConfigError(
+                "a SOCKS proxy needs the package socksio",
+                code="proxy",
+                hint="install httpx2[socks], or use an HTTP proxy",
+            )
+        return httpcore2.SOCKSProxy(proxy, ssl_context=context, network_backend=backend)
+    if kind not in ("http", "https"):
+        raise ConfigError(f"not a proxy: {proxy[:200]}", code="proxy")
+    return httpcore2.HTTPProxy(proxy, ssl_context=context, network_backend=backend)

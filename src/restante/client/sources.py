@@ -1,0 +1,128 @@
+"""Where an archive's files come from. No source is trusted: what it gives is verified afterwards.
+
+Only the user names sources: no URL that an object or an answer holds is ever opened, but those of
+the policy file, which is the user's own.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from restante import limits
+from restante.errors import ConfigError, InvalidEncoding, Unavailable, VerificationFailed
+from restante.formats.paths import check_path
+from restante.formats.policy import Policy
+
+CODES: dict[str, str] = {
+    "not-found": "the source has no such file",
+    "source-unreachable": "no connection, or it broke",
+    "source-timeout": "no answer in time, or one that drips",
+    "source-status": "an answer with a status that helps nobody",
+    "source-truncated": "fewer bytes than announced, or another range than asked for",
+    "source-protocol": "not HTTP as it must be, or an encoding that nobody asked for",
+    "source-too-large": "more bytes than the object can have",
+    "source-failed": "a folder that cannot be read",
+}
+"""Every code that a source fails with, and what it means."""
+
+
+class SourceFailed(Unavailable):
+    """A source did not give what was asked for; another may."""
+
+
+class SourceOverflow(VerificationFailed):
+    """A source gave more than the object can have: it is left, as one that lied."""
+
+    code = "source-too-large"
+
+
+class Source(Protocol):
+    """The files of one archive, by path."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: a URL or a folder."""
+        ...
+
+    def get(
+        self, path: str, *, offset: int = 0, length: int | None = None, max_bytes: int
+    ) -> bytes:
+        """The file's bytes from `offset`, `length` of them or all: fewer where the file ends.
+
+        Never more than `max_bytes`. May be called from several threads. Raises SourceFailed with a
+        code of `CODES` (`not-found` where there is no such file), SourceOverflow.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what is open; calls under way in other threads fail."""
+        ...
+
+
+class FolderSource:
+    """An archive in a directory."""
+
+    def __init__(self, root: Path, name: str | None = None) -> None:
+        self.name = name or str(root)
+        self._root = root
+
+    def get(
+        self, path: str, *, offset: int = 0, length: int | None = None, max_bytes: int
+    ) -> bytes:
+        """See `Source`."""
+        check_path(path)
+        wanted = max_bytes + 1 if length is None else min(length, max_bytes)
+        try:
+            with (self._root / path).open("rb") as file:
+                file.seek(offset)
+                data = file.read(wanted)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise SourceFailed(f"{self.name} has no {path}", code="not-found") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise SourceFailed(f"{self.name}, {path}: {reason}", code="source-failed") from error
+        if len(data) > max_bytes:
+            raise SourceOverflow(f"{self.name}, {path}: more than {max_bytes} bytes")
+        return data
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def parse_source(text: str, *, proxy: str | None = None) -> Source:
+    """The source of `http(s)://…`, `file:…` or a directory's path.
+
+    `proxy` (`http://…`, `socks5://…`) carries HTTP alone. Raises ConfigError `source`.
+    """
+    if text.startswith(("http://", "https://")):
+        from restante.client.http import HttpSource
+
+        return HttpSource(text, proxy=proxy)
+    path = text.removeprefix("file://").removeprefix("file:")
+    if "://" in path or not path:
+        raise ConfigError(
+            f"not a source: {text[:200]}",
+            code="source",
+            hint="give http://…, https://…, or the path of an archive's folder",
+        )
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"no folder {root}", code="source", hint="give an archive's folder")
+    return FolderSource(root, text)
+
+
+def sources_of(policy: Policy, *, proxy: str | None = None) -> list[Source]:
+    """The sources that the policy file's contact lines name, in their order."""
+    return [parse_source(url, proxy=proxy) for url in dict.fromkeys(u for _, u in policy.contacts)]
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy of a file. Raises ConfigError `policy`."""
+    try:
+        with path.open("rb") as file:
+            return Policy.parse(file.read(limits.POLICY_MAX_BYTES + 1))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", code="policy") from error
+    except InvalidEncoding as error:
+        raise ConfigError(
+            f"{path}: {error}", code="policy", hint="this file says whom you trust: get it again"
+        ) from error
