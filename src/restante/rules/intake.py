@@ -1,7 +1,7 @@
 """Reception: bytes become rows once, and everything after works on rows."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 from restante import limits
@@ -25,7 +25,17 @@ class Intake:
         self._index = index
         self._topic_keys: dict[bytes, int] = {}
         self._refused: OrderedDict[bytes, str] = OrderedDict()
+        self._fresh: dict[int, bytes] = {}
         self.outcomes: Counter[str] = Counter()
+
+    def bodies(self, durable: Callable[[Row], bytes]) -> Callable[[Row], bytes]:
+        """Bodies of rows, those too whose `Append` this very handler only answers."""
+
+        def body(row: Row) -> bytes:
+            fresh = self._fresh.get(row.position)
+            return durable(row) if fresh is None else fresh
+
+        return body
 
     def is_settled(self, id_: bytes) -> bool:
         """Whether the body need not be fetched: it is pooled, or known to be invalid."""
@@ -36,6 +46,7 @@ class Intake:
 
     def observe(self, arrivals: Iterable[Record]) -> list[Record]:
         """Apply the reception rules at each envelope's own arrival; answer what was pooled."""
+        self._fresh.clear()  # what was appended before is durable by now
         pooled: list[Record] = []
         for arrival_ms, raw in arrivals:
             id_ = sha256(raw).digest()
@@ -47,7 +58,7 @@ class Intake:
             except (Refused, InvalidEncoding) as refusal:
                 self.outcomes[refusal.code] += 1
                 continue
-            pooled.append((self._append(facts, arrival_ms), raw))
+            pooled.append((self._append(facts, arrival_ms, raw), raw))
             self.outcomes["accepted"] += 1
         return pooled
 
@@ -58,6 +69,7 @@ class Intake:
 
         Answers what was pooled, and the ids that R0 forbids in all of `windows`.
         """
+        self._fresh.clear()  # what was appended before is durable by now
         pooled: list[Record] = []
         forbidden: list[bytes] = []
         for raw in raws:
@@ -66,7 +78,7 @@ class Intake:
                 continue
             facts = self.examine(raw)
             if facts and any(valid.in_window(facts.sent_s, w, self._d) for w in windows):
-                pooled.append((self._append(facts, arrival_ms), raw))
+                pooled.append((self._append(facts, arrival_ms, raw), raw))
             else:
                 forbidden.append(id_)
         return pooled, forbidden
@@ -95,10 +107,12 @@ class Intake:
     def restore(self, arrival_ms: int, raw: bytes) -> None:
         """Give a pooled record its row again after a restart."""
         facts = valid.examine(raw, self._d, self._keccak)
-        self._append(facts, arrival_ms)
+        self._append(facts, arrival_ms, None)
 
-    def _append(self, facts: Facts, arrival_ms: int) -> int:
-        self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
+    def _append(self, facts: Facts, arrival_ms: int, fresh: bytes | None) -> int:
+        row = self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
+        if fresh is not None:
+            self._fresh[row.position] = fresh
         self._refused.pop(facts.id, None)
         return self._index.newest_arrival_ms
 

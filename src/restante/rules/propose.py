@@ -72,9 +72,10 @@ class Proposing:
         self._base = base
         self._index = index
         self._intake = intake
-        self._bodies = bodies
+        self._bodies = intake.bodies(bodies)
         self._seats = {v.name: Seat(v) for v in d.validators}
         self._drafts: dict[bytes, Draft] = {}
+        self._signed: dict[tuple[bytes, bytes | None], Proposal] = {}
         self._current: bytes = b""
         self._dropped: set[bytes] = set()
         self._fetching: dict[bytes, str] = {}
@@ -109,14 +110,21 @@ class Proposing:
 
     def _send(self, name: str) -> list[Action]:
         seat = self._seats[name]
+        seat.retry_ms = None
         if seat.barred or seat.exchanges >= limits.EXCHANGES_PER_WINDOW:
             return []
         seat.exchanges += 1
-        seat.sent, seat.retry_ms = self._current, None
+        seat.sent = self._current
         return [act.SendProposal(name, self._proposal(seat.holds))]
 
     def _proposal(self, against: bytes | None) -> Proposal:
         """The current draft: in full, or as the difference to one that the validator holds."""
+        signed = self._signed.get((self._current, against))
+        if signed is None:
+            signed = self._signed[self._current, against] = self._sign(against)
+        return signed
+
+    def _sign(self, against: bytes | None) -> Proposal:
         draft = self._drafts[self._current]
         ids: tuple[bytes, ...] = draft.ids
         add: tuple[bytes, ...] = ()

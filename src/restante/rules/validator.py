@@ -59,10 +59,10 @@ class Validator:
         self.halted: act.Halt | None = None
         self.clock_trusted = True
         self._key = key
-        self._bodies = bodies
         self._own = next(v for v in d.validators if v.name == key.name)
         self.index = PoolIndex(d, restored.pool_floor)
         self.intake = Intake(d, keccak, self.index)
+        self._bodies = self.intake.bodies(bodies)
         for arrival_ms, raw in restored.pool:
             self.intake.restore(arrival_ms, raw)
         self.freezes = dict(restored.freezes)
@@ -84,6 +84,7 @@ class Validator:
 
     def _begin_window(self, now_ms: int) -> None:
         self.reached_ms = now_ms
+        self._standing = window.standings(self.d, self.base.window)[self._own.name]
         self.judge = Judge(self.d, self.base, self.index, self.intake)
         self.deciding: decide.Decided | None = None
         self._certificate: bytes | None = None
@@ -116,9 +117,8 @@ class Validator:
 
     def proposal_due_ms(self) -> int:
         """When this validator proposes the window itself: at its standing, then every n steps."""
-        standing = window.standings(self.d, self.base.window)[self._own.name]
         first = window.proposal_due_ms(
-            self.d, self.pace, self.base.window, standing, self.reached_ms
+            self.d, self.pace, self.base.window, self._standing, self.reached_ms
         )
         first = max(first, self.d.end_ms(self.base.window))
         return first + self._proposals_made * self.d.n * self.pace.step_ms
@@ -212,10 +212,9 @@ class Validator:
         parsed.verify(self.d)
         actions = self._freeze(now_ms)
         if self._certificate is None and decide.on_base(parsed, self.base):
-            standing = window.standings(self.d, parsed.window)[self._own.name]
             self._certificate = data
-            self._submit_at_ms = now_ms + standing * self.pace.step_ms
-            if standing == 0:
+            self._submit_at_ms = now_ms + self._standing * self.pace.step_ms
+            if self._standing == 0:
                 actions += self.tick(now_ms)
         return actions
 
