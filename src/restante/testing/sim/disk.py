@@ -1,0 +1,141 @@
+"""A validator's three folders on virtual disk: what a crash leaves is what was synced, and perhaps
+a part of what was not.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from restante.rules import actions as act
+from restante.rules.cosign import Signed
+from restante.rules.validator import Restored
+
+T = TypeVar("T")
+
+
+class Journal(Generic[T]):
+    """An append-only file of records."""
+
+    def __init__(self) -> None:
+        self.records: list[T] = []
+        self.synced = 0
+
+    def write(self, record: T) -> None:
+        self.records.append(record)
+
+    def sync(self) -> None:
+        self.synced = len(self.records)
+
+    def crash(self, rng: Random) -> None:
+        """Lose unsynced records, all or from some point on."""
+        del self.records[self.synced + rng.randint(0, len(self.records) - self.synced) :]
+        self.synced = len(self.records)
+
+
+class Decision(NamedTuple):
+    """Lock: the decision of a window."""
+
+    window: int
+    slot: int
+    entry_hash: bytes
+    cid: bytes
+    certificate: bytes
+    entry: bytes
+
+
+class PeerCosignature(NamedTuple):
+    """Lock: the newest cosignature of a peer that was read."""
+
+    peer: str
+    size: int
+    root: bytes
+    value: bytes
+
+
+class Archived(NamedTuple):
+    """Archive: a batch."""
+
+    window: int
+    cid: bytes
+    segment: Any
+    ids: tuple[bytes, ...]
+    raws: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Disk:
+    """pool/, lock/ and archive/ of one validator, with indexes that a restart rebuilds."""
+
+    pool_id: bytes
+    pool: Journal[tuple[int, bytes]] = field(default_factory=Journal)
+    lock: Journal[Any] = field(default_factory=Journal)
+    archive: Journal[Archived] = field(default_factory=Journal)
+    pool_floor: int = 0
+
+    def body(self, position: int) -> bytes:
+        """A durable body of the pool. Raises IndexError below the floor or beyond the sync."""
+        if not self.pool_floor <= position < self.pool.synced:
+            raise IndexError(f"pool position {position} is not durable here")
+        return self.pool.records[position][1]
+
+    def decisions(self) -> list[Decision]:
+        return [r for r in self.lock.records if isinstance(r, Decision)]
+
+    def cosignatures(self) -> list[act.Cosign]:
+        return [r for r in self.lock.records if isinstance(r, act.Cosign)]
+
+    def accepts(self) -> list[act.Accept]:
+        return [r for r in self.lock.records if isinstance(r, act.Accept)]
+
+    def freezes(self) -> dict[int, int]:
+        return {r.window: r.position for r in self.lock.records if isinstance(r, act.Freeze)}
+
+    def batch(self, window: int, cid: bytes) -> Archived | None:
+        """A decided batch, the newest first: a log that was rebuilt may hold another one."""
+        return next(
+            (a for a in reversed(self.archive.records) if (a.window, a.cid) == (window, cid)), None
+        )
+
+    def lose_log(self) -> None:
+        """The log and everything that names it is gone; freezes, accepts and cosignatures stay."""
+        gone = (Decision, act.Advance)
+        self.lock.records = [r for r in self.lock.records if not isinstance(r, gone)]
+        self.archive.records = []
+        self.lock.sync()
+        self.archive.sync()
+
+    def snapshot(self) -> tuple[list[Any], list[Archived]]:
+        """A backup of lock/ and archive/, which nobody may make of lock/."""
+        return list(self.lock.records), list(self.archive.records)
+
+    def restore(self, snapshot: tuple[list[Any], list[Archived]]) -> None:
+        self.lock.records, self.archive.records = list(snapshot[0]), list(snapshot[1])
+        self.lock.sync()
+        self.archive.sync()
+
+    def restored(self) -> Restored:
+        """What a restart reads."""
+        decisions = self.decisions()
+        cosigned = self.cosignatures()
+        slot = 0
+        for record in self.lock.records:
+            if isinstance(record, act.Advance | Decision):
+                slot = max(slot, record.slot)
+        cursors = {
+            r.peer: (r.pool_id, r.position) for r in self.lock.records if isinstance(r, act.Cursor)
+        }
+        recent = []
+        for decision in decisions:
+            archived = self.batch(decision.window, decision.cid)
+            assert archived is not None, "a decision without its segment"
+            recent.append((decision.window, archived.ids))
+        return Restored(
+            freezes=self.freezes(),
+            entries=[d.entry for d in decisions],
+            recent=recent,
+            cosigned=Signed(cosigned[-1].size, cosigned[-1].root) if cosigned else None,
+            engine_slot=slot,
+            pool_floor=self.pool_floor,
+            pool=self.pool.records[self.pool_floor :],
+            cursors=cursors,
+        )

@@ -1,0 +1,246 @@
+"""Those who break the rules: Byzantine validators, hostile proposers, and the adversary behind
+them, who hears every accept and signs with every Byzantine key.
+"""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from restante.formats import message
+from restante.formats.message import Answer, Certificate, PoolPage, Proposal
+from restante.formats.page import Member, topic_key
+from restante.formats.segment import build
+from restante.testing.sim.links import Reply
+from restante.testing.sim.plan import GENESIS_S, key_of
+from restante.testing.sim.workload import Made
+
+if TYPE_CHECKING:
+    from restante.testing.sim.simulation import Simulation
+
+Statement = tuple[int, int, bytes]  # window, base size, base root
+
+
+class Adversary:
+    """Knows every accept that was ever sent, and adds those of all Byzantine keys."""
+
+    def __init__(self, sim: "Simulation") -> None:
+        self._sim = sim
+        self._accepts: dict[bytes, dict[bytes, bytes]] = {}
+        self._cids: dict[int, list[bytes]] = {}
+        self._bases: dict[int, set[Statement]] = {}
+        self._made: dict[tuple[Statement, bytes], bytes] = {}
+
+    def heard(self, window: int, size: int, root: bytes, cid: bytes, answer: Answer) -> None:
+        """A validator's accept went over the network."""
+        d = self._sim.d
+        statement = message.accept_statement(d.set_id, window, size, root, cid)
+        accepts = self._accepts.setdefault(statement, {})
+        accepts[answer.key_id] = answer.signature
+        for name in self._sim.plan.byzantine:
+            key = key_of(name)
+            if key.vkey().key_id not in accepts:
+                accepts[key.vkey().key_id] = key.sign(statement)
+        cids = self._cids.setdefault(window, [])
+        if cid not in cids:
+            cids.append(cid)
+        self._bases.setdefault(window, set()).add((window, size, root))
+        for base in sorted(self._bases[window]):
+            self._assemble(base, cid)
+
+    def _assemble(self, base: Statement, cid: bytes) -> None:
+        d = self._sim.d
+        accepts = self._accepts.get(message.accept_statement(d.set_id, *base, cid), {})
+        if len(accepts) < d.k or (base, cid) in self._made:
+            return
+        chosen = tuple(sorted(accepts.items())[: d.k])
+        certificate = Certificate(d.set_id, *base, cid, chosen)
+        self._made[base, cid] = certificate.encode()
+        self._sim.certified(base[0], cid)
+
+    def learn(self, data: bytes) -> None:
+        """An entry was handed to the engine; what is certified was heard already."""
+
+    def certificates(self, window: int, size: int, root: bytes) -> list[bytes]:
+        """All that can be certified on a base, in the order in which it became so."""
+        self._bases.setdefault(window, set()).add((window, size, root))
+        for cid in self._cids.get(window, ()):
+            self._assemble((window, size, root), cid)
+        return [
+            made for (base, _), made in self._made.items() if base == (window, size, root)
+        ]
+
+
+class ByzantineValidator:
+    """Accepts and cosigns everything, or says whatever its manner is.
+
+    accept: everything, at once. silent: nothing. fresh: answers first, in each round with an
+    envelope that nobody has. liar: misleads in every answer. mixed: any of them, by chance.
+    """
+
+    def __init__(self, sim: "Simulation", name: str, manner: str) -> None:
+        self.sim, self.name, self.manner = sim, name, manner
+        self.up, self.life = True, 0
+        self._held: dict[bytes, bytes] = {}
+
+    def observe(self, raws: list[bytes]) -> None:
+        self._held.update((sha256(raw).digest(), raw) for raw in raws)
+
+    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
+        manner = self.manner
+        if manner == "mixed":
+            manner = self.sim.rng.choice(("accept", "accept", "silent", "fresh", "liar"))
+        if manner == "silent":
+            return
+        match op, args:
+            case "proposal", (Proposal() as p,):
+                reply(self._verdict(manner, p))
+            case "push", (_, _, raws):
+                self.observe(raws)
+            case "bodies", (ids,):
+                raws = [self._held[id_] for id_ in ids if id_ in self._held]
+                if manner == "liar":
+                    raws = [self.sim.plan.mint.random_defect(GENESIS_S).raw]
+                reply(raws)
+            case "pool", (after,):
+                reply(self._pool_page(manner, after))
+            case "cosignature", _:
+                reply((0, b"", None))
+            case "batch", _:
+                reply(None)
+            case _:
+                reply(True)
+
+    def _verdict(self, manner: str, p: Proposal) -> Answer:
+        if manner == "fresh":
+            made = self.sim.plan.mint.make(self.sim.sent_now_s())
+            self._held[made.id] = made.raw
+            self.sim.history.note("invents", self.name, made.id)
+            return Answer.missing([made.id])
+        if manner == "liar":
+            nonsense = self.sim.rng.randbytes(32)
+            some = p.ids[:1] or (nonsense,)
+            return self.sim.rng.choice(
+                [
+                    Answer.missing([nonsense]),
+                    Answer.need([nonsense]),
+                    Answer.invalid(some, code="not-allowed"),
+                    Answer.conflict(p.window + 3, p.base_size + 3, nonsense),
+                    Answer.not_yet(60_000),
+                    Answer.resend(),
+                    Answer.accept(key_of(self.name).vkey().key_id, bytes(64)),
+                    Answer.refused("banned"),
+                ]
+            )
+        statement = message.accept_statement(
+            self.sim.d.set_id, p.window, p.base_size, p.base_root, p.cid
+        )
+        key = key_of(self.name)
+        return Answer.accept(key.vkey().key_id, key.sign(statement))
+
+    def _pool_page(self, manner: str, after: int) -> PoolPage:
+        window = self.sim.d.window_of(self.sim.world.now_ms) + 1
+        ids: tuple[bytes, ...] = ()
+        if manner == "liar":
+            ids = tuple(self.sim.rng.randbytes(32) for _ in range(2))
+        elif after == 0:
+            ids = tuple(self._held)[:3]
+        return PoolPage(b"byzantine pool..", 0, after, ids, after + len(ids), window, after)
+
+
+class HostileProposer:
+    """Knows every envelope ever made, and proposes what its manner is to everyone, once a window
+    and base: omit, empty, invalid, repeat (what was in a batch before), foreign-cid, copies.
+    """
+
+    def __init__(self, sim: "Simulation", name: str, manner: str) -> None:
+        self.sim, self.name, self.manner = sim, name, manner
+        self.up, self.life = True, 0
+        self.key = key_of(name)
+        self._chosen: dict[bytes, list[Made]] = {}
+
+    def start(self) -> None:
+        for window in range(self.sim.plan.windows):
+            for wait_ms in (600, 3_500, 14_000):
+                at = self.sim.d.end_ms(window) + wait_ms
+                self.sim.world.at(at, self._attack, window)
+
+    def observe(self, raws: list[bytes]) -> None:
+        pass
+
+    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
+        pass
+
+    def _attack(self, window: int) -> None:
+        bases = {
+            (m.base.window, m.base.size, m.base.root)
+            for v in self.sim.validators.values()
+            if (m := v.machine) is not None and m.base.window == window
+        }
+        for base in sorted(bases):
+            for members in self._sets(window):
+                self._propose(base, members)
+
+    def _sets(self, window: int) -> list[list[Made]]:
+        d, rng = self.sim.d, self.sim.rng
+        made = self.sim.history.made.values()
+        now_s = self.sim.sent_now_s()
+        known = [m for m in made if m.valid_in(window, d) and m.sent_s <= now_s + 10]
+        in_log = {id_ for v in self.sim.history.chains.values() for b in v for id_ in b.ids}
+        new = sorted((m for m in known if m.id not in in_log), key=lambda m: m.order)
+        new = new[: d.batch_max_envelopes]
+        old = [m for m in known if m.id in in_log]
+        broken = [m for m in made if not m.valid_in(window, d)]
+        match self.manner:
+            case "omit":
+                return [new[1:] if new else []]
+            case "empty":
+                return [[]]
+            case "invalid":
+                broken = broken or [self.sim.plan.mint.random_defect(now_s)]
+                return [[*new, rng.choice(broken)]]
+            case "repeat":
+                return [[*new, rng.choice(old)]] if old else [new]
+            case "copies":
+                return [new] * 5
+            case _:
+                return [new]
+
+    def _propose(self, base: Statement, members: list[Made]) -> None:
+        d = self.sim.d
+        segment = build(
+            d.set_id,
+            {
+                m.id: Member(topic_key(d.set_id, bytes(4)), base[0], m.sent_s, m.id, m.raw)
+                if m.defect
+                else self.sim.member(m, base[0])
+                for m in members
+            }.values(),
+            first_window=base[0],
+            bucket_bits=d.bucket_bits,
+        )
+        cid = segment.root_cid
+        if self.manner == "foreign-cid":
+            cid = cid[:4] + sha256(cid).digest()
+        self._chosen[cid] = members
+        p = Proposal.make(
+            self.key,
+            set_id=d.set_id,
+            window=base[0],
+            base_size=base[1],
+            base_root=base[2],
+            cid=cid,
+            count=segment.count,
+            size_bytes=segment.bytes_,
+            ids=tuple({m.id for m in members}),
+        )
+        self.sim.history.note("attacks", self.name, base[0], self.manner, cid, segment.count)
+        for name in self.sim.d_names:
+            self._send(name, "proposal", (p,), cid)
+
+    def _send(self, peer: str, op: str, args: tuple[Any, ...], cid: bytes) -> None:
+        def replied(answer: Answer) -> None:
+            self.sim.history.note("hears", self.name, peer, answer.kind, answer.code)
+            if answer.kind == "need" and op == "proposal":
+                raws = [m.raw for m in self._chosen[cid] if m.id in answer.ids]
+                self._send(peer, "push", (self.key.public_key, cid, raws), cid)
+
+        self.sim.links.call(self, peer, op, args, replied, lambda: None)

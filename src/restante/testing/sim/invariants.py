@@ -1,0 +1,130 @@
+"""I1 to I6 of design §4, each a function over the history.
+
+Each yields what is wrong. They are asked after every event; those that can only change with a
+commit, a cosignature or a certificate look at what came since they last did.
+"""
+
+from collections.abc import Callable, Iterator
+
+from restante.testing.sim.history import Batch, Commit, History
+from restante.testing.sim.workload import Made, full
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+
+
+def _left_out(h: History, chain: tuple[Batch, ...]) -> Iterator[Made]:
+    """Valid envelopes of the last window that neither it nor an earlier batch holds, and that a
+    full batch may not leave out."""
+    batch = chain[-1]
+    members = [h.made[id_] for id_ in batch.ids if id_ in h.made]
+    is_full = full(members, h.d)
+    worst = max((m.order for m in members), default=(0, b""))
+    for made in h.made.values():
+        if not made.valid_in(batch.window, h.d) or any(made.id in b.ids for b in chain):
+            continue
+        if not (is_full and made.order > worst):
+            yield made
+
+
+def i1(h: History, commit: Commit) -> Iterator[str]:
+    """An envelope valid in w and held by f + 1 honest validators at their cut-off is in that
+    window's batch or an earlier one, or the batch is full of better ones."""
+    window = commit.chain[-1].window
+    for made in _left_out(h, commit.chain):
+        holders = h.holders(made.id, window)
+        if len(holders) > h.d.f:
+            yield f"window {window} of {commit.node} lacks {made.id.hex()[-8:]}, held by {holders}"
+
+
+def i2(h: History, commit: Commit) -> Iterator[str]:
+    """Nothing invalid, and nothing twice, is ever in a batch."""
+    *earlier, batch = commit.chain
+    for id_ in batch.ids:
+        made = h.made.get(id_)
+        if made is None or not made.valid_in(batch.window, h.d):
+            why = "unknown" if made is None else made.defect or "outside the window"
+            yield f"window {batch.window} of {commit.node} holds {id_.hex()[-8:]}: {why}"
+        if any(id_ in b.ids for b in earlier):
+            yield f"window {batch.window} of {commit.node} holds {id_.hex()[-8:]} again"
+
+
+def i3(h: History, tree: tuple[int, bytes]) -> Iterator[str]:
+    """No two checkpoints that satisfy a policy conflict, whatever the engine does."""
+    if h.cosigners(*tree) < h.d.k:
+        return
+    size, root = tree
+    prefix = h.trees[tree]
+    for (other_size, other_root), other_prefix in h.trees.items():
+        least = min(size, other_size)
+        if prefix[least - 1] != other_prefix[least - 1] and h.cosigners(
+            other_size, other_root
+        ) >= h.d.k:
+            yield f"trees of sizes {size} and {other_size} conflict, both with k cosignatures"
+
+
+def i4(h: History, commit: Commit) -> Iterator[str]:
+    """A late envelope held by one honest validator is, once R7 took it to the others, in the
+    batch of the next window, or an earlier one.
+
+    R7 takes it there within the window after the cut-off, if that passes undisturbed: what one
+    honest validator held at the cut-off of w − 1 is in w.
+    """
+    window = commit.chain[-1].window
+    if window == 0 or not h.quiet(h.d.end_ms(window - 1) - 2_000, h.d.end_ms(window)):
+        return
+    for made in _left_out(h, commit.chain):
+        holders = h.holders(made.id, window - 1)
+        if holders:
+            yield (
+                f"window {window} of {commit.node} lacks {made.id.hex()[-8:]}, which {holders} "
+                f"held at the cut-off of window {window - 1}"
+            )
+
+
+PER_COMMIT: dict[str, Callable[[History, Commit], Iterator[str]]] = {"I1": i1, "I2": i2, "I4": i4}
+
+
+class Checker:
+    """Asks the invariants what came since it last asked."""
+
+    def __init__(self, history: History, checks: frozenset[str]) -> None:
+        self._h = history
+        self._checks = checks
+        self._commits = self._certified = 0
+        self.asked = 0
+
+    def check(self) -> None:
+        """Raises Violation."""
+        h = self._h
+        self.asked += 1
+        if h.lost:
+            self._require("I6", iter(h.lost))
+        while self._certified < len(h.certified):
+            window, cid, lacking = h.certified[self._certified]
+            self._certified += 1
+            if lacking is not None:
+                detail = f"batch {cid.hex()[-8:]} of window {window}: {lacking}"
+                self._require("holder", iter([detail]))
+        if not h.dirty:
+            return
+        h.dirty = False
+        while self._commits < len(h.commits):
+            commit = h.commits[self._commits]
+            self._commits += 1
+            for name, invariant in PER_COMMIT.items():
+                if name in self._checks:
+                    self._require(name, invariant(h, commit))
+        for tree in h.new_trees:
+            self._require("I3", i3(h, tree))
+        h.new_trees.clear()
+
+    def _require(self, name: str, found: Iterator[str]) -> None:
+        detail = next(found, None) if name in self._checks else None
+        if detail is not None:
+            raise Violation(name, detail)

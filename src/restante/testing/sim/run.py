@@ -1,0 +1,75 @@
+"""Runs by seed, and their outcome."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+from unittest import mock
+
+from restante.formats import message, note
+from restante.testing.sim.generators import GENERATORS
+from restante.testing.sim.invariants import Violation
+from restante.testing.sim.simulation import Simulation
+
+_verify = note.ed25519_verifies
+
+
+@lru_cache(maxsize=65_536)
+def _remembered_verify(public_key: bytes, signature: bytes, signed: bytes) -> bool:
+    return _verify(public_key, signature, signed)
+
+
+@contextmanager
+def remembered_signatures() -> Iterator[None]:
+    """Verify every (key, signature, message) once: all nodes of a run share the work."""
+    with (
+        mock.patch.object(note, "ed25519_verifies", _remembered_verify),
+        mock.patch.object(message, "ed25519_verifies", _remembered_verify),
+    ):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one run."""
+
+    seed: int
+    generator: str
+    n: int
+    events: int
+    virtual_s: float
+    decided: int
+    invariant: str | None = None
+    """The invariant that does not hold, or None."""
+    detail: str = ""
+    trace: list[str] = field(default_factory=list)
+
+    def report(self) -> str:
+        """For a person: what failed, how to see it again, and the last events before it."""
+        again = f"restante dev sim --generator {self.generator} --validators {self.n}"
+        head = f"{self.invariant} violated: {self.detail}\nrun again: {again} --seed {self.seed} --runs 1"
+        return "\n".join([head, *self.trace])
+
+
+def simulate(seed: int, generator: str = "random", n: int = 4) -> Outcome:
+    """One run: a pure function of its arguments."""
+    plan = GENERATORS[generator](Random(f"{generator} {n} {seed}"), n)
+    with remembered_signatures():
+        sim = Simulation(plan)
+        invariant, detail = None, ""
+        try:
+            sim.run()
+        except Violation as violation:
+            invariant, detail = violation.invariant, str(violation)
+    return Outcome(
+        seed,
+        generator,
+        n,
+        sim.world.events,
+        sim.since_genesis_ms / 1000,
+        max(len(chain) for chain in sim.history.chains.values()),
+        invariant,
+        detail,
+        sim.history.lines() if invariant else [],
+    )

@@ -1,0 +1,445 @@
+"""An honest validator: carries out what the machine asks, on a disk that may lose what is not
+synced, and dies between any two steps.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from restante.errors import Invalid
+from restante.formats.message import Answer, PoolPage, Proposal
+from restante.formats.page import parse
+from restante.formats.segment import Segment
+from restante.rules import actions as act
+from restante.rules.actions import Action
+from restante.rules.pool import Row
+from restante.rules.propose import Proposing
+from restante.rules.validator import Validator
+from restante.testing.sim.disk import Archived, Decision, Disk, Journal, PeerCosignature
+from restante.testing.sim.history import Batch
+from restante.testing.sim.links import Reply
+from restante.testing.sim.party import Crash, ProposingParty
+from restante.testing.sim.plan import key_of
+from restante.testing.sim.workload import cheap_keccak
+
+if TYPE_CHECKING:
+    from restante.testing.sim.simulation import Simulation
+
+RETRY_MS = 1_000
+RESTART_MS = 4_000
+
+
+def raws_of(segment: Segment) -> tuple[bytes, ...]:
+    """The envelopes of a batch, in the order of records."""
+    pages = segment.blocks[len(segment.blocks) - len(segment.rows) :]
+    first = segment.root.first_window
+    return tuple(raw for _, block in pages for _, raw in parse(block, first, 1))
+
+
+class ValidatorNode(ProposingParty):
+    """One validator process, its disk and its clock."""
+
+    def __init__(self, sim: "Simulation", name: str) -> None:
+        super().__init__(sim, name)
+        self.key = key_of(name)
+        self.disk = Disk(name.encode().ljust(16, b"."))
+        self.machine: Validator | None = None
+        self.skew_ms = 0
+        self.crash_in: int | None = None  # steps until it dies
+        self.down_ms = RESTART_MS
+        self.stays_down = False
+        self.halted: str | None = None
+        self._newest_ms = 0
+        self._known: dict[tuple[bytes, bytes], Proposal] = {}
+        self._fetching = False
+        self._polling = False
+        self._reply: Reply | None = None
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        self._newest_ms = max(self._newest_ms, self.sim.world.now_ms + self.skew_ms)
+        return self._newest_ms
+
+    def start(self) -> None:
+        """Open what disk holds. Nothing is signed before peers have answered (start rule)."""
+        if self.up or self.halted:
+            return
+        self.up = True
+        self.life += 1
+        self._newest_ms = 0
+        self._tick_at = None
+        self._fetching = self._polling = False
+        self._known.clear()
+        self.proposings.clear()
+        self.machine = Validator(
+            self.sim.d,
+            self.key,
+            cheap_keccak,
+            lambda row: self.disk.body(row.position),
+            restored=self.disk.restored(),
+            now_ms=self.now_ms(),
+        )
+        self.sim.history.note("starts", self.name, self.machine.base.window)
+        self.sim.check_restored(self)
+        self.sim.measure_clocks()
+        for peer in self.sim.peers_of(self.name):
+            self._ask_remembered(peer)
+        cosignatures = self.disk.cosignatures()
+        if cosignatures:
+            self._publish(cosignatures[-1])  # re-served, never made again
+        self.run(self.machine.tick)
+        self.poll_soon()
+
+    def crash(self) -> None:
+        """Die; come back later with what was synced."""
+        if not self.up:
+            return
+        self.up = False
+        self.life += 1
+        self.machine = None
+        self.crash_in = None
+        for journal in (self.disk.pool, self.disk.lock, self.disk.archive):
+            journal.crash(self.sim.rng)
+        self.sim.synced_pool(self)
+        self.sim.history.note("crashes", self.name)
+        self.sim.disturbed(self, down=True)
+        if not self.stays_down:
+            self.sim.world.at(self.sim.world.now_ms + self.down_ms, self.start)
+
+    def _ask_remembered(self, peer: str) -> None:
+        def replied(item: tuple[int, bytes, bytes | None]) -> None:
+            machine = self.machine
+            if machine is not None:
+                self.run(lambda now: machine.remembered(peer, *item, now))
+
+        def failed() -> None:
+            if self.machine is not None and not self.machine.cosigner.ready:
+                self.sim.world.at(self.sim.world.now_ms + RETRY_MS, again, self.life)
+
+        def again(life: int) -> None:
+            if self.life == life:
+                self._ask_remembered(peer)
+
+        self.sim.links.call(self, peer, "cosignature", (self.name,), replied, failed)
+
+    # --- time and the engine ------------------------------------------------------------------
+
+    def next_ms(self) -> int | None:
+        assert self.machine is not None
+        return min([self.machine.next_ms(), *self.proposings_next_ms()])
+
+    def tick(self) -> None:
+        assert self.machine is not None
+        self.run(self.machine.tick)
+        self.tick_proposings()
+
+    def poll_soon(self) -> None:
+        """Read the engine shortly."""
+        if self.up and not self._polling:
+            self._polling = True
+            self.sim.world.at(self.sim.world.now_ms + self.sim.rng.randint(5, 200), self._poll, self.life)
+
+    def _poll(self, life: int) -> None:
+        if self.life != life or self.machine is None:
+            return
+        self._polling = False
+        machine = self.machine
+        if machine.halted or self._fetching:
+            return
+        entries = self.sim.engine.entries(self.name, machine.engine_slot)
+        if entries or machine.deciding:
+            self.run(lambda now: machine.engine(entries, now))
+            if entries:
+                self.poll_soon()
+
+    # --- actions ------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """A place where the process may die."""
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in <= 0:
+                raise Crash
+
+    def _durably(self, journal: Journal[Any], *records: Any) -> None:
+        self._step()
+        for record in records:
+            journal.write(record)
+        self._step()
+        journal.sync()
+        self._step()
+
+    def perform(self, actions: Iterable[Action], proposing: Proposing | None = None) -> None:
+        for action in actions:
+            self._step()
+            self._perform(action, proposing)
+
+    def _perform(self, action: Action, proposing: Proposing | None) -> None:
+        disk, sim, history = self.disk, self.sim, self.sim.history
+        match action:
+            case act.Append():
+                assert action.position == len(disk.pool.records), "the pool has another position"
+                self._durably(disk.pool, *action.records)
+                sim.synced_pool(self)
+            case act.Freeze():
+                self._durably(disk.lock, action)
+                history.freeze(self.name, action.window, action.position)
+            case act.Accept():
+                assert self.machine is not None
+                ids = self.machine.judge.batches.get(action.cid, ())
+                history.batches.setdefault(action.cid, frozenset(ids))
+                self._durably(disk.lock, action)
+            case act.Commit():
+                self._commit(action)
+            case act.Cosign():
+                self._durably(disk.lock, action)
+                history.cosign(self.name, action.size, action.root, action.value)
+                sim.require_durable(self, action)
+                self._publish(action)
+            case act.Advance() | act.Cursor():
+                self._durably(disk.lock, action)
+            case act.Release():
+                disk.pool_floor = action.position
+            case act.Reply():
+                self._answer(action.answer)
+            case act.Submit():
+                history.note("submits", self.name, action.window)
+                sim.engine.submit(self.name, action.certificate)
+            case act.FetchBatch():
+                self._fetch_batch(action.window, action.cid)
+            case act.AskPool():
+                self._ask_pool(action)
+            case act.FetchBodies() if proposing is None:
+                self._fetch_shared(action)
+            case act.FetchBodies():
+                self.fetch_claimed(action, proposing)
+            case act.Propose():
+                self._propose()
+            case act.Halt():
+                self.halted = action.code
+                history.note("halts", self.name, action.code, action.detail)
+            case act.SendProposal() if proposing is not None:
+                self.send_proposal(action, proposing)
+            case act.PushBodies() if proposing is not None:
+                self.push_bodies(action, proposing)
+            case act.Certified():
+                history.note("certified", self.name, action.window)
+                self.spread_certificate(action.certificate)
+            case _:
+                raise AssertionError(f"no driver for {action}")
+
+    def _commit(self, action: act.Commit) -> None:
+        segment = action.segment
+        raws = raws_of(segment)
+        ids = self.sim.ids_of(raws)
+        archived = Archived(action.window, segment.root_cid, segment, ids, raws)
+        self._durably(self.disk.archive, archived)
+        decision = Decision(
+            action.window,
+            action.slot,
+            action.entry_hash,
+            segment.root_cid,
+            action.certificate,
+            action.entry,
+        )
+        self._durably(self.disk.lock, decision)
+        self.proposings.clear()
+        assert self.machine is not None
+        self.sim.history.commit(
+            self.name, Batch(action.window, segment.root_cid, frozenset(ids), self.machine.base.root)
+        )
+        self.poll_soon()
+
+    def _propose(self) -> None:
+        assert self.machine is not None
+        m = self.machine
+        proposing = Proposing(
+            self.sim.d, self.key, m.base, m.index, m.intake, lambda row: self._body_of(row)
+        )
+        self.proposings.append(proposing)
+        self.perform(proposing.start(), proposing)
+
+    def _body_of(self, row: Row) -> bytes:
+        return self.disk.body(row.position)
+
+    def _answer(self, answer: Answer) -> None:
+        if answer.kind == "accept":
+            accept = self.disk.accepts()[-1] if self.disk.accepts() else None
+            self.sim.accept_leaves(self, answer, accept)
+        if self._reply is not None:
+            self._reply(answer)
+
+    def _publish(self, action: act.Cosign) -> None:
+        """Peers read the newest cosignature, sooner or later."""
+        for peer in self.sim.peers_of(self.name):
+            self._be_read(peer, action.size, action.root, action.value)
+
+    def _be_read(self, peer: str, size: int, root: bytes, value: bytes) -> None:
+        def again() -> None:
+            newest = self.disk.cosignatures()[-1].size
+            if newest == size:
+                self.sim.world.at(
+                    self.sim.world.now_ms + 3 * RETRY_MS, self._be_read, peer, size, root, value
+                )
+
+        args = (self.name, size, root, value)
+        self.sim.links.call(self, peer, "read-cosignature", args, lambda _: None, again)
+
+    # --- fetching -----------------------------------------------------------------------------
+
+    def _fetch_batch(self, window: int, cid: bytes) -> None:
+        if self._fetching:
+            return
+        self._fetching = True
+        peers = self.sim.peers_of(self.name)
+        self.sim.rng.shuffle(peers)
+        self._ask_batch(peers, 0, window, cid)
+
+    def _ask_batch(self, peers: list[str], turn: int, window: int, cid: bytes) -> None:
+        life = self.life
+
+        def replied(archived: Archived | None) -> None:
+            machine = self.machine
+            if archived is None or archived.cid != cid or machine is None:
+                next_peer()
+                return
+            self._fetching = False
+            self.run(lambda now: machine.batch(archived.segment, archived.raws, now))
+            self.poll_soon()
+
+        def next_peer() -> None:
+            self.sim.world.at(self.sim.world.now_ms + 300, again)
+
+        def again() -> None:
+            if self.life == life:
+                self._ask_batch(peers, turn + 1, window, cid)
+
+        peer = peers[turn % len(peers)]
+        self.sim.links.call(self, peer, "batch", (window, cid), replied, next_peer)
+
+    def _ask_pool(self, action: act.AskPool) -> None:
+        peer = action.peer
+
+        def replied(page: PoolPage) -> None:
+            machine = self.machine
+            if machine is not None:
+                self.run(lambda now: machine.pool_page(peer, page, now))
+
+        self.sim.links.call(
+            self, peer, "pool", (action.after,), replied, lambda: self._share_failed(peer, ())
+        )
+
+    def _share_failed(self, peer: str, ids: tuple[bytes, ...]) -> None:
+        machine = self.machine
+        if machine is not None:
+            self.run(lambda now: machine.share_failed(peer, ids, now))
+
+    def _fetch_shared(self, action: act.FetchBodies) -> None:
+        peer, ids = action.peer, action.ids
+
+        def replied(raws: list[bytes]) -> None:
+            machine = self.machine
+            if machine is not None:
+                self.run(lambda now: machine.shared(peer, ids, raws, now))
+
+        self.sim.links.call(
+            self, peer, "bodies", (ids,), replied, lambda: self._share_failed(peer, ids)
+        )
+
+    # --- serving ------------------------------------------------------------------------------
+
+    def observe(self, raws: list[bytes]) -> None:
+        """The network brings envelopes."""
+        machine = self.machine
+        if machine is not None:
+            now = self.now_ms()
+            self.run(lambda now_ms: machine.observed([(now, raw) for raw in raws], now_ms))
+
+    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
+        machine = self.machine
+        assert machine is not None
+        match op, args:
+            case "proposal", (Proposal() as p,):
+                try:
+                    self.sim.verify(p)
+                except Invalid as error:
+                    reply(Answer.refused(error.code))
+                    return
+                self._known[(p.key, p.cid)] = p
+                self._judge(reply, lambda now: machine.proposal(p, now))
+            case "push", (key, cid, raws):
+                pushed = self._known.get((key, cid))
+                if pushed is None:
+                    reply(Answer.resend())
+                else:
+                    known = pushed
+                    self._judge(reply, lambda now: machine.pushed(known, raws, now))
+            case "certificate", (data,):
+                try:
+                    self.run(lambda now: machine.certificate(data, now))
+                except Invalid as error:
+                    self.sim.history.note("refuses", self.name, error.code)
+                reply(True)
+            case "pool", (after,):
+                reply(self._pool_page(machine, after))
+            case "bodies", (ids,):
+                reply([raw for id_ in ids if (raw := self.body(id_)) is not None])
+            case "batch", (window, cid):
+                reply(self.disk.batch(window, cid))
+            case "cosignature", (of,):
+                reply(self._newest_of(of))
+            case "read-cosignature", (of, size, root, value):
+                if self._newest_of(of)[0] < size:
+                    record = PeerCosignature(of, size, root, value)
+                    try:
+                        self._durably(self.disk.lock, record)
+                    except Crash:
+                        self.crash()
+                        return
+                reply(True)
+            case "log", (size,):
+                decisions = self.disk.decisions()[size : size + 4]
+                batches = [self.disk.batch(x.window, x.cid) for x in decisions]
+                reply([(x.entry, b.ids) for x, b in zip(decisions, batches, strict=True) if b])
+
+    def _judge(self, reply: Reply, handler: Any) -> None:
+        self._reply = reply
+        self.run(handler)
+        self._reply = None
+
+    def _pool_page(self, machine: Validator, after: int) -> PoolPage:
+        index = machine.index
+        start = min(max(after, index.floor), index.size)
+        rows = list(index.rows(start, start + self.sim.plan.pool_page_ids))
+        window = machine.last_frozen if machine.last_frozen in machine.freezes else None
+        return PoolPage(
+            self.disk.pool_id,
+            index.floor,
+            after,
+            tuple(row.id for row in rows),
+            start + len(rows),
+            window,
+            machine.freezes[window] if window is not None else 0,
+        )
+
+    def body(self, id_: bytes) -> bytes | None:
+        """A durable body, of the pool or of a batch."""
+        assert self.machine is not None
+        row = self.machine.index.get(id_)
+        if row is not None and row.position < self.disk.pool.synced:
+            return self.disk.body(row.position)
+        return next(
+            (
+                raw
+                for archived in self.disk.archive.records
+                for member, raw in zip(archived.ids, archived.raws, strict=True)
+                if member == id_
+            ),
+            None,
+        )
+
+    def _newest_of(self, name: str) -> tuple[int, bytes, bytes | None]:
+        for record in reversed(self.disk.lock.records):
+            if isinstance(record, PeerCosignature) and record.peer == name:
+                return record.size, record.root, record.value
+        return 0, b"", None
