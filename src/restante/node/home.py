@@ -1,0 +1,148 @@
+"""A node's folder: where everything stands, and the keys in it.
+
+restante.toml                      the operator's configuration
+descriptor  policy                 the validator set
+origin.key validator.key proposer.key    secrets, mode 0600
+lock/                              what was signed: never in a backup
+pool/  proposer-pool/              envelopes by arrival
+archive/                           the log and its segments, rebuildable
+cache/                             what the gateway fetched
+engine.db  stores/folder/          the embedded engine and store
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from restante import limits
+from restante.durable import write_file
+from restante.errors import ConfigError, InvalidEncoding, StateError
+from restante.formats.descriptor import Descriptor
+from restante.formats.keys import SigningKey
+from restante.formats.policy import Policy
+
+KEY_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one node's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "restante.toml"
+
+    @property
+    def descriptor(self) -> Path:
+        return self.path / "descriptor"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def origin_key(self) -> Path:
+        return self.path / "origin.key"
+
+    @property
+    def validator_key(self) -> Path:
+        return self.path / "validator.key"
+
+    @property
+    def proposer_key(self) -> Path:
+        return self.path / "proposer.key"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def pool(self) -> Path:
+        return self.path / "pool"
+
+    @property
+    def proposer_pool(self) -> Path:
+        return self.path / "proposer-pool"
+
+    @property
+    def archive(self) -> Path:
+        return self.path / "archive"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def engine(self) -> Path:
+        return self.path / "engine.db"
+
+    @property
+    def stores(self) -> Path:
+        return self.path / "stores"
+
+    def read_descriptor(self) -> Descriptor:
+        """The set's descriptor. Raises ConfigError `descriptor`, `not-a-node`."""
+        data = _read(self.descriptor, limits.DESCRIPTOR_MAX_BYTES)
+        try:
+            return Descriptor.parse(data)
+        except InvalidEncoding as error:
+            raise ConfigError(f"{self.descriptor}: {error}", code="descriptor") from error
+
+    def read_policy(self, d: Descriptor) -> Policy:
+        """The set's policy. Raises ConfigError `policy`, also when it is of another set."""
+        data = _read(self.policy, limits.POLICY_MAX_BYTES)
+        try:
+            policy = Policy.parse(data)
+        except InvalidEncoding as error:
+            raise ConfigError(f"{self.policy}: {error}", code="policy") from error
+        if policy.set_id != d.set_id:
+            raise ConfigError(f"{self.policy} is of another validator set", code="policy")
+        return policy
+
+
+def write_key(path: Path, key: SigningKey, kind: int) -> None:
+    """Write a new key, readable by its owner alone. Raises StateError `key-exists`."""
+    if path.exists():
+        raise StateError(
+            f"{path} exists already", code="key-exists", hint="a key is never replaced"
+        )
+    write_file(path, f"{key.text(kind)}\n".encode(), mode=KEY_MODE)
+
+
+def read_key(path: Path) -> SigningKey:
+    """A key from its file. Raises ConfigError `key-missing`, `key-mode`, `key-format`."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing", code="key-missing") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"{path} can be read by others (mode {mode:04o})",
+            code="key-mode",
+            hint=f"chmod 600 {path}",
+        )
+    try:
+        return SigningKey.parse(_read(path, 4096).decode("utf-8").strip())
+    except (InvalidEncoding, UnicodeDecodeError):
+        # The message of neither may show what stands in the file.
+        raise ConfigError(f"{path} holds no key", code="key-format") from None
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} is missing",
+            code="not-a-node",
+            hint="`restante init DIR` makes a node; RESTANTE_PATH or an argument names its folder",
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", code="unreadable") from error
+    if len(data) > max_bytes:
+        raise ConfigError(f"{path} is too large", code="unreadable")
+    return data

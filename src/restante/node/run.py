@@ -1,0 +1,162 @@
+"""The composition root: configuration in, a running node out."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from restante.durable import Hook, no_hook
+from restante.errors import ConfigError
+from restante.formats.descriptor import Descriptor
+from restante.networks.whisper.keccak import keccak256
+from restante.node import adapters
+from restante.node.config import Config
+from restante.node.home import Home, read_key
+from restante.node.http import Listener, build_app
+from restante.node.peers import Peers, open_client
+from restante.node.routes_node import common_routes
+from restante.node.state import State
+from restante.node.validating import Validating
+from restante.node.validator import ValidatorNode
+from restante.ports import Clock, Engine, Store
+from restante.rules.window import Pace
+
+log = logging.getLogger("restante")
+
+
+async def run(
+    home: Home,
+    config: Config,
+    *,
+    hook: Hook = no_hook,
+    listening: Callable[[dict[str, str]], None] = lambda urls: None,
+) -> None:
+    """Run the configured roles until SIGINT or SIGTERM.
+
+    `listening` is told the URL of each listener, by role. Raises whatever ended a role.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        node = await Node.open(home, config, hook, stack)
+        listening(node.urls)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                working = tasks.create_task(node.work())
+                await stop.wait()
+                working.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the node: the first that is not a cancellation."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error)
+        if not isinstance(error, asyncio.CancelledError):
+            return error
+    return group.exceptions[0]
+
+
+class Node:
+    """The roles of one process and its listeners."""
+
+    def __init__(self, d: Descriptor, clock: Clock, config: Config) -> None:
+        """Use `open`."""
+        self._d = d
+        self._clock = clock
+        self._config = config
+        self._jobs: list[Callable[[], Any]] = []
+        self.urls: dict[str, str] = {}
+
+    @classmethod
+    async def open(cls, home: Home, config: Config, hook: Hook, stack: AsyncExitStack) -> "Node":
+        """Open everything that the roles need; `stack` closes it. Raises RestanteError."""
+        roles = config.list_("node.roles")
+        if not roles:
+            raise ConfigError("node.roles is empty")
+        d = home.read_descriptor()
+        clock = adapters.open_clock(config, home)
+        node = cls(d, clock, config)
+        if "validator" in roles:
+            await node._open_validator(home, hook, stack)
+        return node
+
+    async def work(self) -> None:
+        """All roles and listeners, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for job in self._jobs:
+                tasks.create_task(job())
+
+    async def _open_validator(self, home: Home, hook: Hook, stack: AsyncExitStack) -> None:
+        d, config = self._d, self._config
+        key = read_key(home.validator_key)
+        own = d.validator(key.name)
+        if own is None or own.public_key != key.public_key:
+            raise ConfigError(
+                f"{home.validator_key} is no key of this validator set", code="key-foreign"
+            )
+        origin = read_key(home.origin_key)
+        if origin.name != d.origin:
+            raise ConfigError(f"{home.origin_key} is of another log", code="key-foreign")
+        listener = Listener(config.text("listen.host"), config.int_("listen.port"))
+        stack.callback(listener.close)
+        stores: list[Store] = adapters.open_stores(config, home, hook)
+        state = State.open(home, d, own, [store.name for store in stores], hook)
+        stack.callback(state.close)
+        engine: Engine = adapters.open_engine(config, home, hook)
+        stack.push_async_callback(engine.close)
+        client = open_client()
+        stack.push_async_callback(client.aclose)
+        peers = Peers(d, self._peer_urls(key.name), client, self._clock)
+        proposing = "proposer" in config.list_("node.roles")
+        node = ValidatorNode(
+            d,
+            key,
+            state,
+            engine,
+            self._clock,
+            peers,
+            keccak256,
+            Pace(config.int_("validator.grace_s") * 1000, config.int_("validator.step_s") * 1000),
+            pool_max_bytes=config.int_("validator.pool_max_bytes"),
+            proposer=read_key(home.proposer_key) if proposing else None,
+        )
+        network = adapters.open_network(config, self._clock, home)
+        validating = Validating(node, key, origin, home.read_policy(d), state, network, stores)
+        validating.announce(config.text("listen.url") or listener.url)
+        routes = common_routes(
+            lambda: self._status(validating.status()), validating.hand_in, d.max_envelope_bytes
+        )
+        app = build_app(routes + validating.routes(), self._clock)
+        self._jobs += [validating.run, lambda: listener.serve(app)]
+        self.urls["validator"] = listener.url
+
+    def _peer_urls(self, own: str) -> dict[str, str]:
+        """The other validators' URLs. Raises ConfigError for a name that the set does not have."""
+        urls = self._config.table("peers")
+        for name in urls:
+            if self._d.validator(name) is None:
+                known = ", ".join(v.name for v in self._d.validators)
+                raise ConfigError(
+                    f"peers.{name} is no validator of the set", hint=f"validators: {known}"
+                )
+        missing = [v.name for v in self._d.validators if v.name != own and v.name not in urls]
+        if missing:
+            raise ConfigError(
+                f"no URL of {', '.join(missing)}", hint="list every validator under [peers]"
+            )
+        return {name: url for name, url in urls.items() if name != own}
+
+    def _status(self, role: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "roles": self._config.list_("node.roles"),
+            "set": self._d.set_id.hex(),
+            "now_ms": self._clock.now_ms(),
+            **role,
+        }

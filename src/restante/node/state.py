@@ -1,0 +1,313 @@
+"""A validator's durable parts, opened together, and how durable actions reach the disk.
+
+Everything here is written before anything that follows from it leaves the process: a failure is
+raised to the top and ends it, and the next start rebuilds the machine from what is on disk.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+
+from restante import limits
+from restante.durable import Hook, no_hook
+from restante.errors import Invalid, StateError, Unavailable
+from restante.formats.checkpoint import Checkpoint
+from restante.formats.descriptor import Descriptor
+from restante.formats.keys import SigningKey
+from restante.formats.note import Signature, VerifierKey
+from restante.formats.segment import read_cars
+from restante.formats.whisper import parse as parse_envelope
+from restante.node.archive import Archive, Changes
+from restante.node.home import Home
+from restante.node.lock import Lock
+from restante.node.outbox import Outbox
+from restante.node.pool import Pool
+from restante.ports import Arrival, Engine
+from restante.rules import actions as act
+from restante.rules.actions import Action
+from restante.rules.cosign import Signed
+from restante.rules.pool import Row
+from restante.rules.validator import Restored
+
+_LOCKED = (act.Freeze, act.Accept, act.Advance, act.Cosign, act.Cursor, act.Commit)
+
+
+class State:
+    """Lock, pool, archive and outbox of one validator."""
+
+    def __init__(
+        self, d: Descriptor, key: VerifierKey, lock: Lock, pool: Pool, archive: Archive,
+        outbox: Outbox,
+    ) -> None:  # fmt: skip
+        """Use `open`."""
+        self.lock = lock
+        self.pool = pool
+        self.archive = archive
+        self.outbox = outbox
+        self._d = d
+        self._key = key
+        self._group: ExitStack | None = None
+        self._commits: list[act.Commit] = []
+        self._segments = Changes()
+        self.cosigned: act.Cosign | None = None
+        """The newest cosignature made since the start."""
+
+    @classmethod
+    def create(
+        cls, home: Home, d: Descriptor, key: SigningKey, pool_id: bytes, salt: bytes
+    ) -> None:
+        """Make the lock state, pool and archive of a validator, once. Raises StateError."""
+        Pool.create(home.pool, pool_id, salt).close()
+        Archive.create(home.archive, first_window=d.first_window).close()
+        # The lock last: where it is, the rest is.
+        Lock.create(home.lock, d.set_id, key.vkey().key_id, first_window=d.first_window).close()
+
+    @classmethod
+    def open(
+        cls,
+        home: Home,
+        d: Descriptor,
+        key: VerifierKey,
+        stores: Sequence[str],
+        hook: Hook = no_hook,
+    ) -> "State":
+        """Open what `create` made, and bring the archive up to the lock. Raises StateError."""
+        with ExitStack() as stack:
+            lock = Lock.open(home.lock, d.set_id, key.key_id, hook=hook)
+            stack.callback(lock.close)
+            acknowledged = max(lock.freezes().values(), default=0)
+            pool = Pool.open(home.pool, at_least=acknowledged, hook=hook)
+            stack.callback(pool.close)
+            archive = Archive.open(home.archive, first_window=d.first_window, hook=hook)
+            stack.callback(archive.close)
+            archive.integrate(lock)
+            outbox = Outbox(home.path / "outbox.db", archive, stores, hook=hook)
+            stack.callback(outbox.close)
+            outbox.catch_up()
+            stack.pop_all()
+        return cls(d, key, lock, pool, archive, outbox)
+
+    def close(self) -> None:
+        """Finish an open group, and give the files back."""
+        self.end_group()
+        self.outbox.close()
+        self.archive.close()
+        self.pool.close()
+        self.lock.close()
+
+    # --- start ------------------------------------------------------------------------------
+
+    def restored(self) -> Restored:
+        """What the machine is rebuilt from. Raises StateError."""
+        newest = self.lock.newest_cosignature()
+        return Restored(
+            freezes=self.lock.freezes(),
+            entries=self._entries(),
+            recent=list(self._recent()),
+            cosigned=None if newest is None else Signed(newest.size, newest.root),
+            engine_slot=self.lock.engine_at()[0],
+            pool_floor=self.pool.floor,
+            pool=((record.arrival_ms, record.raw) for record in self.pool.records()),
+            cursors=self.lock.cursors(),
+        )
+
+    def _entries(self) -> Iterator[bytes]:
+        """All log entries, from the lock, which keeps every decision."""
+        window = self._d.first_window
+        while group := self.lock.decisions(window, limits.ENTRIES_AT_ONCE):
+            yield from (decision.entry for decision in group)
+            window = group[-1].window + 1
+
+    def missing_recent(self) -> list[int]:
+        """Windows whose ids count for *new* and whose segments are not here."""
+        size = self._d.first_window + self.archive.size
+        return self.archive.missing_segments(max(0, size - self._d.recent_windows), size)
+
+    def _recent(self) -> Iterator[tuple[int, list[bytes]]]:
+        size = self._d.first_window + self.archive.size
+        for window in range(max(self._d.first_window, size - self._d.recent_windows), size):
+            decision = self.lock.decision(window)
+            try:
+                contents = read_cars(
+                    self.archive.segment(window),
+                    self._d,
+                    lambda raw: parse_envelope(raw).topic,
+                    lambda raw: parse_envelope(raw).sent_s,
+                )
+            except (Invalid, Unavailable) as error:
+                raise StateError(
+                    f"the segment of window {window} cannot be read: {error}",
+                    code="archive-damaged",
+                    hint="`restante fsck` names the damage; other validators have the segment",
+                ) from error
+            if decision is not None and decision.cid != contents.segment.root_cid:
+                raise StateError(
+                    f"the archive has another segment for window {window}", code="archive-differs"
+                )
+            yield window, [member.id for member in contents.members]
+
+    async def check_engine(self, engine: Engine) -> None:
+        """An engine that is behind the lock, or differs, is no engine of ours.
+
+        Raises StateError `engine-diverged`, Unavailable.
+        """
+        slot, known = self.lock.engine_at()
+        if slot == 0:
+            return
+        found = await engine.entries(slot - 1, 1)
+        if not found or found[0].number != slot or sha256(found[0].entry).digest() != known:
+            raise StateError(
+                f"the engine does not hold the entry at slot {slot} that was read before",
+                code="engine-diverged",
+                hint="this is another engine, or an old copy: put the right one back; never start "
+                "a validator on a new history",
+            )
+
+    def body(self, row: Row) -> bytes:
+        """The durable bytes of a pooled row."""
+        return self.pool.read(row.position)
+
+    # --- carrying out -----------------------------------------------------------------------
+
+    def persist(self, actions: Sequence[Action]) -> list[Action]:
+        """Carry out the durable actions in order; answer the others, in order.
+
+        Neighbouring lock actions share one transaction. Raises StateError, OSError: stop then.
+        """
+        others: list[Action] = []
+        run: list[Action] = []
+        for action in actions:
+            if isinstance(action, _LOCKED):
+                run.append(action)
+            elif isinstance(action, act.Append):
+                self._flush(run)
+                self._append(action)
+            elif isinstance(action, act.Release):
+                self._flush(run)
+                self.pool.release(action.position)
+            else:
+                others.append(action)
+        self._flush(run)
+        return others
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Let the lock actions and commits inside share one fsync, unless `end_group` comes first.
+
+        For n = 1 that decides passed windows: until it ends, nothing that follows from it may
+        leave the process but engine entries, which bring the same decisions back.
+        """
+        self._group = ExitStack()
+        self._group.enter_context(self.lock.transaction("group"))
+        try:
+            yield
+        except BaseException:
+            group, self._group = self._group, None
+            if group is not None:
+                self._commits.clear()
+                group.__exit__(StateError, StateError("the group failed"), None)
+            raise
+        self.end_group()
+
+    def end_group(self) -> None:
+        """Make durable what an open group holds."""
+        group, self._group = self._group, None
+        if group is None:
+            return
+        try:
+            self._put_certificates()
+        except BaseException as error:
+            group.__exit__(type(error), error, error.__traceback__)
+            raise
+        group.close()
+        self._finish()
+
+    def _append(self, action: act.Append) -> None:
+        first = self.pool.append([Arrival(*record) for record in action.records])
+        if first != action.position:
+            raise StateError(
+                f"pool position {first} where {action.position} was meant", code="pool-position"
+            )
+
+    def _flush(self, run: list[Action]) -> None:
+        if not run:
+            return
+        for action in run:
+            if isinstance(action, act.Commit):
+                self._segments |= self.archive.put_segment(action.window, action.segment.cars())
+                self._commits.append(action)
+        if self._group is None:
+            self._put_certificates()
+        with self.lock.transaction(_step(run)):
+            for action in run:
+                self._write(action)
+        run.clear()
+        if self._group is None:
+            self._finish()
+
+    def _put_certificates(self) -> None:
+        if self._commits:
+            index = self._commits[0].window - self._d.first_window
+            certificates = [commit.certificate for commit in self._commits]
+            self._segments |= self.archive.put_certificates(index, certificates)
+
+    def _write(self, action: Action) -> None:
+        lock = self.lock
+        match action:
+            case act.Freeze(window, position):
+                lock.freeze(window, position)
+            case act.Accept(window, base_size, base_root, cid):
+                lock.accept(window, base_size, base_root, cid)
+            case act.Advance(slot, entry_hash):
+                lock.advance_engine(slot, entry_hash)
+            case act.Cursor(peer, pool_id, position):
+                lock.put_cursor(peer, pool_id, position)
+            case act.Cosign(size, root, _, _, value):
+                line = Signature(self._key.name, self._key.key_id, value).line().encode()
+                lock.cosign(size, root, line)
+                self.cosigned = action
+            case act.Commit(window, slot, entry_hash, segment, certificate, entry):
+                lock.decide(window, slot, segment.root_cid, certificate, entry)
+                lock.advance_engine(slot, entry_hash)
+
+    def _finish(self) -> None:
+        """After the decisions are durable: the log's files, then the outbox."""
+        if not self._commits:
+            return
+        index = self._commits[0].window - self._d.first_window
+        grown = self.archive.append_entries(index, [commit.entry for commit in self._commits])
+        self.outbox.enqueue(self._segments | grown, self.archive.size)
+        self._segments = Changes()
+        self._commits.clear()
+
+    # --- what is published ------------------------------------------------------------------
+
+    def own_cosignature(self) -> tuple[Checkpoint, bytes] | None:
+        """The newest tree that this validator cosigned, and the 72 bytes."""
+        newest = self.lock.newest_cosignature()
+        if newest is None:
+            return None
+        signature = Signature.parse(newest.line.decode().removesuffix("\n"))
+        return Checkpoint(self._d.origin, newest.size, newest.root), signature.value
+
+    def publish_checkpoint(self, note: bytes) -> None:
+        """Replace the checkpoint, here and in the stores."""
+        self.outbox.enqueue(self.archive.put_checkpoint(note))
+
+    def publish_named(self, path: str, data: bytes) -> None:
+        """Replace a named file, here and in the stores."""
+        self.outbox.enqueue(self.archive.put_named(path, data))
+
+
+def _step(run: Sequence[Action]) -> str:
+    """The fault hook's name of a run: that of its weightiest action."""
+    for kind, name in (
+        (act.Commit, "decide"),
+        (act.Cosign, "cosign"),
+        (act.Accept, "accept"),
+        (act.Freeze, "freeze"),
+        (act.Advance, "advance"),
+    ):
+        if any(isinstance(action, kind) for action in run):
+            return name
+    return "cursor"

@@ -1,0 +1,195 @@
+"""The validator role: a node, what is around it, and the routes that show it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from restante.errors import Unavailable
+from restante.formats import cid as cids
+from restante.formats.contact import ContactNote
+from restante.formats.keys import SigningKey
+from restante.formats.policy import Policy
+from restante.node.cosignatures import Cosignatures
+from restante.node.reception import Reception
+from restante.node.routes_archive import ArchiveReader, archive_routes
+from restante.node.routes_node import NodeRoutes
+from restante.node.state import State
+from restante.node.validator import ValidatorNode
+from restante.node.watch import Watch
+from restante.ports import Network, Store
+from restante.rules import actions as act
+
+log = logging.getLogger("restante")
+
+
+class Validating:
+    """A validator at work, with all its loops."""
+
+    def __init__(
+        self,
+        node: ValidatorNode,
+        key: SigningKey,
+        origin: SigningKey,
+        policy: Policy,
+        state: State,
+        network: Network | None,
+        stores: list[Store],
+    ) -> None:
+        self.node = node
+        self.state = state
+        self._key = key
+        self._policy = policy
+        self._network = network
+        self._stores = stores
+        self.cosignatures = Cosignatures(node.d, key, origin, state, node.peers)
+        self.reception = Reception(node)
+        self.watch = Watch(node.d, key, state, node.clock, self._connected)
+        self._sending: asyncio.TaskGroup | None = None
+        node.committed = self._committed
+        node.cosigned = self._cosigned
+
+    def _connected(self) -> bool:
+        if self.node.pool_full:
+            return False
+        # Without a network what is posted here is all there is, and none of it is missed.
+        return self._network is None or self._network.connected
+
+    def announce(self, url: str) -> None:
+        """Publish who this is: descriptor, policy, contact."""
+        d, state = self.node.d, self.state
+        state.publish_named("descriptor", d.encode())
+        state.publish_named("policy", self._policy.encode())
+        sequence = max(0, self.node.clock.now_ms() // 1000)
+        contact = ContactNote(d.set_id, sequence, self._key.name, (("url", url),))
+        state.publish_named(f"contact/{self._key.name}", contact.sign(self._key))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._sending = tasks
+            tasks.create_task(self.node.run(self._network))
+            tasks.create_task(self.reception.run())
+            tasks.create_task(self.cosignatures.run())
+            tasks.create_task(self.watch.run())
+            for store in self._stores:
+                tasks.create_task(self.state.outbox.drain(store))
+
+    def hand_in(self, raw: bytes) -> bytes:
+        """Pool an envelope durably, and send it on to the network; its id. Raises as the node."""
+        id_ = self.node.hand_in(raw)
+        if self._network is not None and self._sending is not None:
+            self._sending.create_task(_quietly(self._network.send(raw)))
+        return id_
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything that this validator answers."""
+        routes = NodeRoutes(self.node, self.reception, self.cosignatures).routes()
+        return routes + archive_routes(ArchiveReader(self.state.archive), self.node.d.set_id)
+
+    # --- events -----------------------------------------------------------------------------
+
+    def _committed(self, commit: act.Commit) -> None:
+        segment = commit.segment
+        log.info(
+            "window %d: %d envelopes, %d bytes, %s",
+            commit.window,
+            segment.count,
+            segment.bytes_,
+            cids.to_text(segment.root_cid),
+            extra={
+                "fields": {
+                    "window": commit.window,
+                    "count": segment.count,
+                    "bytes": segment.bytes_,
+                    "cid": cids.to_text(segment.root_cid),
+                }
+            },
+        )
+
+    def _cosigned(self, cosign: act.Cosign) -> None:
+        self.cosignatures.grown()
+        self.watch.publish(cosign.size)
+
+    # --- status -----------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What an operator asks first; `reasons` is empty when all is well."""
+        node, machine = self.node, self.node.machine
+        now_ms = node.clock.now_ms()
+        lag_ms = max(0, now_ms - node.d.end_ms(machine.base.window))
+        newest = machine.cosigner.newest
+        median = node.peers.offsets.median()
+        return {
+            "name": node.name,
+            "window": node.d.window_of(now_ms),
+            "decided": machine.base.window - 1,
+            "frozen": machine.last_frozen,
+            "lag_ms": lag_ms,
+            "size": machine.base.size,
+            "root": machine.base.root.hex(),
+            "cosigned": 0 if newest is None else newest.size,
+            "published": self.cosignatures.published_size,
+            "signing": machine.cosigner.ready and machine.halted is None,
+            "pool": {
+                "envelopes": len(machine.index),
+                "bytes": self.state.pool.size_bytes,
+                "floor": machine.index.floor,
+                "size": machine.index.size,
+            },
+            "reception": dict(machine.intake.outcomes),
+            "outsiders_waiting": self.reception.waiting,
+            "engine": {"slot": machine.engine_slot, "ok": node.engine_error is None},
+            "stores": {store.name: self._store(store) for store in self._stores},
+            "connected": self._connected(),
+            "clock": {
+                "trusted": machine.clock_trusted,
+                "median_offset_ms": None
+                if median is None
+                else [median.least_ms, median.greatest_ms],
+            },
+            "reasons": self._reasons(lag_ms),
+        }
+
+    def _store(self, store: Store) -> dict[str, Any]:
+        error = self.state.outbox.last_error(store.name)
+        return {
+            "pending": self.state.outbox.pending(store.name),
+            "error": None if error is None else {"code": error.code, "message": str(error)},
+        }
+
+    def _reasons(self, lag_ms: int) -> list[dict[str, str]]:
+        node, machine = self.node, self.node.machine
+        reasons: list[tuple[str, str]] = []
+        if machine.halted is not None:
+            reasons.append((machine.halted.code, machine.halted.detail))
+        if not machine.cosigner.ready:
+            reasons.append(("starting", "peers have not said yet what this key signed last"))
+        if lag_ms > node.pace.grace_ms + 3 * node.pace.step_ms:
+            seconds = lag_ms // 1000
+            reasons.append(
+                ("lag", f"window {machine.base.window} is undecided {seconds} s after its end")
+            )
+        if not machine.clock_trusted:
+            reasons.append(("clock", "this clock is off by more than N/30 from the peers' median"))
+        if node.engine_error is not None:
+            reasons.append((node.engine_error.code, str(node.engine_error)))
+        if node.pool_full:
+            reasons.append(("pool-full", "the pool is at its limit: the network is not read"))
+        for store in self._stores:
+            error = self.state.outbox.last_error(store.name)
+            if error is not None:
+                reasons.append((error.code, str(error)))
+        reasons += [
+            ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
+        ]
+        return [{"code": code, "message": message} for code, message in reasons]
+
+
+async def _quietly(send: Coroutine[Any, Any, None]) -> None:
+    """It is pooled here whatever the network says, and R7 takes it to the other validators."""
+    with contextlib.suppress(Unavailable):
+        await send

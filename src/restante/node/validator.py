@@ -1,0 +1,497 @@
+"""Drives one `rules.validator.Validator`: what the world brings goes in, what it asks is done.
+
+Every call of the machine and everything durable that follows from it happens in one go on the event
+loop, so that nothing sees a state between the two. Requests run beside it and come back as calls.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from restante import limits
+from restante.errors import RestanteError, Unavailable
+from restante.formats.descriptor import Descriptor
+from restante.formats.keys import SigningKey
+from restante.formats.message import Answer, Certificate, PoolPage, Proposal
+from restante.formats.whisper import Keccak
+from restante.node.journal import Journal
+from restante.node.peers import Peers
+from restante.node.proposing import Round, Surroundings
+from restante.node.state import State
+from restante.node.waiting import retries, until
+from restante.ports import Clock, Engine, Network
+from restante.rules import actions as act
+from restante.rules import valid, window
+from restante.rules.actions import Action
+from restante.rules.propose import Proposing
+from restante.rules.validator import Validator
+
+log = logging.getLogger("restante.validator")
+
+
+class ValidatorNode:
+    """One validator at work."""
+
+    def __init__(
+        self,
+        d: Descriptor,
+        key: SigningKey,
+        state: State,
+        engine: Engine,
+        clock: Clock,
+        peers: Peers,
+        keccak: Keccak,
+        pace: window.Pace,
+        *,
+        pool_max_bytes: int,
+        proposer: SigningKey | None = None,
+    ) -> None:
+        """`proposer`: the key of a proposer role in this process: it proposes after the grace."""
+        self.d = d
+        self.name = key.name
+        self.state = state
+        self.engine = engine
+        self.clock = clock
+        self.peers = peers
+        self.pace = pace
+        self.machine = Validator(
+            d,
+            key,
+            keccak,
+            state.body,
+            restored=state.restored(),
+            now_ms=clock.now_ms(),
+            pace=pace,
+        )
+        self.committed: Callable[[act.Commit], None] = lambda commit: None
+        """Called after each commit is durable."""
+        self.cosigned: Callable[[act.Cosign], None] = lambda cosign: None
+        """Called after each cosignature is durable."""
+        self.journal = Journal()
+        self._key = key
+        self._proposer = proposer
+        self._keccak = keccak
+        self._pool_max_bytes = pool_max_bytes
+        self._wake = asyncio.Event()
+        self._engine_wake = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._rounds: dict[bytes, Round] = {}
+        self._early: bytes | None = None
+        self._proposals: OrderedDict[tuple[bytes, bytes], Proposal] = OrderedDict()
+        self._engine_turn = asyncio.Lock()
+        self._grouping = False
+        self._behind_group: list[Action] = []
+        self.engine_error: RestanteError | None = None
+
+    async def run(self, network: Network | None) -> None:
+        """Work until cancelled; a failure of anything durable is raised."""
+        await self._check_engine()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._tick())
+            tasks.create_task(self._read_engine())
+            tasks.create_task(self._ask_memories())
+            if self._proposer is not None:
+                tasks.create_task(self._propose_after_grace())
+            if network is not None:
+                tasks.create_task(self._observe(network))
+
+    # --- what comes in ----------------------------------------------------------------------
+
+    def judge(self, proposal: Proposal) -> Answer:
+        """Judge a proposal, whose signature is checked (step 3)."""
+        # What the bodies that are pushed for it are judged by; its ids the machine remembers.
+        self._proposals[proposal.key, proposal.cid] = replace(proposal, ids=(), add=(), drop=())
+        if len(self._proposals) > limits.PROPOSAL_KEYS * limits.PROPOSALS_PER_KEY:
+            self._proposals.popitem(last=False)
+        answer = self._reply(self.machine.proposal(proposal, self.clock.now_ms()))
+        self.journal.answered(proposal, answer)
+        return answer
+
+    def push(self, key: bytes, cid: bytes, raws: Sequence[bytes]) -> Answer:
+        """Take bodies for a proposal that this validator needs bodies for."""
+        proposal = self._proposals.get((key, cid))
+        if proposal is None:
+            return Answer.resend()
+        if not self.has_room(raws):
+            return Answer.refused("pool-full", "the pool has no room for these bodies")
+        answer = self._reply(self.machine.pushed(proposal, raws, self.clock.now_ms()))
+        self.journal.answered(proposal, answer)
+        return answer
+
+    def certificate(self, data: bytes) -> None:
+        """Take a certificate. Raises InvalidEncoding, VerificationFailed."""
+        parsed = Certificate.parse(data, self.d.set_id)
+        if parsed.window == self.machine.base.window + 1:
+            # It came before our commit of the window before it: keep the newest such.
+            parsed.verify(self.d)
+            self._early = data
+        self.carry(self.machine.certificate(data, self.clock.now_ms()))
+
+    def hand_in(self, raw: bytes) -> bytes:
+        """Pool an envelope that its author hands in; its id.
+
+        Raises Refused when the reception rules refuse it, Unavailable `pool-full`.
+        """
+        now_ms = self.clock.now_ms()
+        facts = valid.receive(raw, now_ms, self.d, self._keccak)
+        if not self.has_room([raw]):
+            raise Unavailable("the pool is full", code="pool-full")
+        self.carry(self.machine.observed([(now_ms, raw)], now_ms))
+        return facts.id
+
+    def has_room(self, raws: Iterable[bytes]) -> bool:
+        """Whether the pool takes these: above its limit only the reserve for the oldest window."""
+        reserve = self.d.n * self.d.batch_max_bytes
+        size = self.state.pool.size_bytes + sum(len(raw) for raw in raws)
+        return size <= self._pool_max_bytes + reserve
+
+    @property
+    def pool_full(self) -> bool:
+        """Whether the network is not read any more."""
+        return self.state.pool.size_bytes >= self._pool_max_bytes
+
+    # --- what others read -------------------------------------------------------------------
+
+    def pool_page(self, after: int, limit: int) -> PoolPage:
+        """Ids from a position on, in order of arrival."""
+        index = self.machine.index
+        start = min(max(after, index.floor), index.size)
+        stop = min(start + limit, index.size)
+        frozen = self.machine.last_frozen
+        position = self.machine.freezes.get(frozen)
+        return PoolPage(
+            pool=self.state.pool.id,
+            floor=index.floor,
+            after=after,
+            ids=tuple(row.id for row in index.rows(start, stop)),
+            next=max(after, stop),
+            frozen_window=None if position is None else frozen,
+            frozen_position=position or 0,
+        )
+
+    def bodies(self, ids: Iterable[bytes]) -> list[bytes]:
+        """The bodies that are held of these, up to one answer's bytes."""
+        raws: list[bytes] = []
+        left = limits.BODIES_ANSWER_BYTES
+        for id_ in ids:
+            row = self.machine.index.get(id_)
+            if row is None:
+                continue
+            left -= row.size_bytes + 9
+            if left < 0:
+                break
+            raws.append(self.state.body(row))
+        return raws
+
+    # --- carrying out -----------------------------------------------------------------------
+
+    def carry(self, actions: Sequence[Action]) -> Answer | None:
+        """Make actions durable, then do the rest; the reply, if there is one."""
+        if not self._grouping:
+            self.state.end_group()
+        others = self.state.persist(actions)
+        answer: Answer | None = None
+        for action in others:
+            if isinstance(action, act.Reply):
+                answer = action.answer
+            else:
+                self._start(action)
+        if self._grouping:
+            self._behind_group += actions
+        else:
+            self._after(actions)
+        if others:
+            self._wake.set()
+        return answer
+
+    def _after(self, actions: Iterable[Action]) -> None:
+        """What follows from commits and cosignatures once they are durable."""
+        for action in actions:
+            if isinstance(action, act.Commit):
+                self._after_commit(action)
+            elif isinstance(action, act.Cosign):
+                self.cosigned(action)
+
+    def _reply(self, actions: Sequence[Action]) -> Answer:
+        answer = self.carry(actions)
+        assert answer is not None, "a proposal is always answered"
+        return answer
+
+    def _start(self, action: Action) -> None:
+        match action:
+            case act.Submit(_, certificate):
+                self._spawn(self._submit(certificate))
+            case act.FetchBatch(number, cid):
+                self._spawn(self._fetch_batch(number, cid))
+            case act.AskPool(peer, after):
+                self._spawn(self._ask_pool(peer, after))
+            case act.FetchBodies(peer, ids):
+                self._spawn(self._fetch_bodies(peer, ids))
+            case act.Propose(number):
+                self._propose(number, self._key)
+            case act.Halt(code, detail):
+                log.error("halted: %s: %s; nothing is signed any more", code, detail)
+            case _:
+                raise AssertionError(f"no action of a validator: {action}")
+
+    def _after_commit(self, commit: act.Commit) -> None:
+        for round_ in self._rounds.values():
+            round_.stop()
+        self._rounds = {}
+        self._proposals.clear()
+        self.journal.committed(commit.window, commit.segment, self.clock.now_ms())
+        self.committed(commit)
+        early, self._early = self._early, None
+        if early is not None:
+            self.carry(self.machine.certificate(early, self.clock.now_ms()))
+        self._engine_wake.set()
+        self._moved.set()
+        self._wake.set()
+
+    def _spawn(self, task: Coroutine[Any, Any, None]) -> None:
+        assert self._tasks is not None
+        self._tasks.create_task(task)
+
+    # --- loops ------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            self.machine.clock_trusted = self.peers.offsets.trusted
+            if self._passed_alone():
+                await self._catch_up()
+            self.carry(self.machine.tick(self.clock.now_ms()))
+            await until(self.clock, self.machine.next_ms(), self._wake)
+
+    async def _observe(self, network: Network) -> None:
+        async for group in network.arrivals():
+            while self.pool_full:  # noqa: ASYNC110 room comes by release, a file at a time
+                await asyncio.sleep(limits.RETRY_MAX_S)
+            self.carry(self.machine.observed(group, self.clock.now_ms()))
+
+    async def _check_engine(self) -> None:
+        async for _ in retries():
+            try:
+                await self.state.check_engine(self.engine)
+                return
+            except Unavailable as error:
+                self._engine_failed(error)
+
+    async def _read_engine(self) -> None:
+        pause_s = limits.ENGINE_POLL_S
+        while True:
+            try:
+                async with self._engine_turn:
+                    came = await self._read_page()
+                self.engine_error, pause_s = None, limits.ENGINE_POLL_S
+            except Unavailable as error:
+                self._engine_failed(error)
+                came, pause_s = False, min(2 * pause_s, limits.RETRY_MAX_S)
+            if came:
+                await asyncio.sleep(0)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._engine_wake.wait()
+            self._engine_wake.clear()
+
+    async def _read_page(self) -> bool:
+        """Hand new entries to the machine; whether there were any. Raises Unavailable."""
+        if self.machine.deciding is not None or self.machine.halted is not None:
+            return False
+        slots = await self.engine.entries(self.machine.engine_slot, limits.ENGINE_PAGE_ENTRIES)
+        if slots:
+            self.carry(self.machine.engine(slots, self.clock.now_ms()))
+        return bool(slots)
+
+    def _engine_failed(self, error: Unavailable) -> None:
+        if self.engine_error is None:
+            log.warning("the engine does not answer: %s", error)
+        self.engine_error = error
+
+    async def _ask_memories(self) -> None:
+        """The start rule: sign nothing before peers said which cosignature of ours they know."""
+        asked: set[str] = set()
+        async for _ in retries():
+            for name in self.peers.names:
+                if name in asked:
+                    continue
+                try:
+                    report = await self.peers.cosignatures(name)
+                except Unavailable:
+                    continue
+                asked.add(name)
+                item = report.of_key(self._key.vkey().key_id)
+                size, root, value = (0, b"", None) if item is None else item[1:]
+                self.carry(self.machine.remembered(name, size, root, value, self.clock.now_ms()))
+                self._wake.set()
+            if len(asked) == len(self.peers.names) or self.machine.cosigner.ready:
+                return
+
+    # --- alone (n = 1) ------------------------------------------------------------------------
+
+    def _passed_alone(self) -> bool:
+        """Whether n = 1 has passed windows to decide: nobody else can, and none is waited for."""
+        if self.d.n > 1 or self.machine.halted is not None:
+            return False
+        turn_ms = self.pace.grace_ms + self.pace.step_ms
+        return self.clock.now_ms() > self.d.end_ms(self.machine.base.window + 1) + turn_ms
+
+    async def _catch_up(self) -> None:
+        """Decide passed windows in a row, a group of them under one fsync (design §8).
+
+        Until a group is durable only engine entries leave the process, and they bring the same
+        decisions back. Whoever answers somebody else in between ends the group first (`carry`).
+        """
+        async with self._engine_turn:
+            while self._passed_alone():
+                with self.state.group():
+                    for _ in range(limits.COMMIT_GROUP_WINDOWS):
+                        if not self._passed_alone() or not await self._decide_alone():
+                            break
+                done, self._behind_group = self._behind_group, []
+                self._after(done)
+                log.info("caught up to window %d", self.machine.base.window)
+
+    async def _decide_alone(self) -> bool:
+        """Propose, accept, certify, order and commit one window; False if the engine is away."""
+        certificates: list[bytes] = []
+        try:
+            if not await self.engine.entries(self.machine.engine_slot, 1):
+                self._grouping = True
+                round_ = Round(
+                    self._proposing(self._key),
+                    replace(
+                        self._surroundings(self._key),
+                        certified=lambda _, certificate: certificates.append(certificate),
+                    ),
+                )
+                round_.begin()
+                self._grouping = False
+                await self.engine.append(certificates[0])
+            slots = await self.engine.entries(self.machine.engine_slot, limits.ENGINE_PAGE_ENTRIES)
+            self._grouping = True
+            self.carry(self.machine.engine(slots, self.clock.now_ms()))
+        except Unavailable as error:
+            self._engine_failed(error)
+            await asyncio.sleep(limits.RETRY_FIRST_S)
+            return False
+        finally:
+            self._grouping = False
+        return True
+
+    # --- requests ---------------------------------------------------------------------------
+
+    async def _submit(self, certificate: bytes) -> None:
+        try:
+            await self.engine.append(certificate)
+        except RestanteError as error:
+            # It is submitted again n steps later, by us or by whoever stands next.
+            log.warning("the certificate was not submitted: %s", error)
+        self._engine_wake.set()
+
+    async def _fetch_batch(self, number: int, cid: bytes) -> None:
+        """From any peer that has committed it, for as long as it takes."""
+        async for _ in retries():
+            for name in self.peers.names:
+                if self.machine.deciding is None or self.machine.deciding.cid != cid:
+                    return
+                try:
+                    contents = await self.peers.segment(name, number, cid)
+                except Unavailable:
+                    continue
+                raws = [member.raw for member in contents.members]
+                self.carry(self.machine.batch(contents.segment, raws, self.clock.now_ms()))
+                return
+
+    async def _ask_pool(self, peer: str, after: int) -> None:
+        try:
+            page = await self.peers.pool(peer, after)
+        except Unavailable:
+            self.carry(self.machine.share_failed(peer, (), self.clock.now_ms()))
+        else:
+            self.carry(self.machine.pool_page(peer, page, self.clock.now_ms()))
+        self._wake.set()
+
+    async def _fetch_bodies(self, peer: str, ids: tuple[bytes, ...]) -> None:
+        try:
+            raws = await self.peers.bodies(peer, ids)
+        except Unavailable:
+            raws = []
+        now_ms = self.clock.now_ms()
+        if raws and self.has_room(raws):
+            self.carry(self.machine.shared(peer, ids, raws, now_ms))
+        else:
+            self.carry(self.machine.share_failed(peer, ids, now_ms))
+        self._wake.set()
+
+    # --- proposing (R8) ---------------------------------------------------------------------
+
+    def _propose(self, number: int, key: SigningKey) -> None:
+        before = self._rounds.get(key.public_key)
+        if number != self.machine.base.window or (
+            before is not None and not before.over and before.busy
+        ):
+            return
+        if before is not None:
+            before.stop()
+        round_ = Round(self._proposing(key), self._surroundings(key))
+        self._rounds[key.public_key] = round_
+        self._spawn(round_.run())
+
+    def _proposing(self, key: SigningKey) -> Proposing:
+        machine = self.machine
+        return Proposing(self.d, key, machine.base, machine.index, machine.intake, self.state.body)
+
+    def _surroundings(self, key: SigningKey) -> Surroundings:
+        return Surroundings(
+            peers=self.peers,
+            clock=self.clock,
+            base=self.machine.base,
+            key=key.public_key,
+            persist=self.state.persist,
+            body=self._body_of,
+            certified=self._certified,
+            spawn=self._spawn,
+            seat=self,
+        )
+
+    def _body_of(self, id_: bytes) -> bytes | None:
+        row = self.machine.index.get(id_)
+        return None if row is None else self.state.body(row)
+
+    def _certified(self, number: int, certificate: bytes) -> None:
+        self.certificate(certificate)
+        for name in self.peers.names:
+            self._spawn(self._hand_certificate(name, number, certificate))
+
+    async def _hand_certificate(self, name: str, number: int, certificate: bytes) -> None:
+        async for attempt in retries():
+            if attempt == limits.CERTIFICATE_ATTEMPTS or self.machine.base.window > number:
+                return
+            try:
+                await self.peers.certificate(name, certificate)
+                return
+            except Unavailable:
+                continue
+
+    async def _propose_after_grace(self) -> None:
+        """The proposer role, when it shares the validator's pool and log (step 2)."""
+        assert self._proposer is not None
+        proposed = -1
+        while True:
+            number = self.machine.base.window
+            due_ms = window.outsider_due_ms(self.d, self.pace, number, self.machine.reached_ms)
+            if number == proposed:
+                await self._moved.wait()
+                self._moved.clear()
+                continue
+            await until(self.clock, due_ms, self._moved)
+            if number == self.machine.base.window and self.clock.now_ms() >= due_ms:
+                proposed = number
+                self._propose(number, self._proposer)
