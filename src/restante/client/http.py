@@ -21,6 +21,7 @@ import httpx2
 from restante import limits
 from restante.client.sources import SourceFailed, SourceOverflow
 from restante.errors import ConfigError
+from restante.formats import cid as cids
 from restante.formats.paths import check_path
 
 _CHUNK = 64 * 1024
@@ -121,7 +122,20 @@ class HttpSource:
         self, path: str, *, offset: int = 0, length: int | None = None, max_bytes: int
     ) -> bytes:
         """See `Source`."""
-        url = str(self._base) + check_path(path)
+        return self._get(check_path(path), offset, length, max_bytes)
+
+    def block(self, cid: bytes) -> bytes:
+        """The block of a CID from a gateway (`/ipfs/<cid>?format=raw`), its hash checked.
+
+        Raises as `get`, and VerificationFailed `block-hash`.
+        """
+        path = f"ipfs/{cids.to_text(cid)}?format=raw"
+        data = self._get(path, 0, None, limits.BLOCK_MAX_BYTES)
+        cids.check(cid, data)
+        return data
+
+    def _get(self, path: str, offset: int, length: int | None, max_bytes: int) -> bytes:
+        url = str(self._base) + path
         headers: dict[bytes | str, bytes | str] = {"Accept-Encoding": "identity"}
         if length is not None:
             length = min(length, max_bytes)

@@ -63,7 +63,7 @@ class FolderSource:
 
     def __init__(self, root: Path, name: str | None = None) -> None:
         self.name = name or str(root)
-        self._root = root
+        self.root = root
 
     def get(
         self, path: str, *, offset: int = 0, length: int | None = None, max_bytes: int
@@ -72,7 +72,7 @@ class FolderSource:
         check_path(path)
         wanted = max_bytes + 1 if length is None else min(length, max_bytes)
         try:
-            with (self._root / path).open("rb") as file:
+            with (self.root / path).open("rb") as file:
                 file.seek(offset)
                 data = file.read(wanted)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
