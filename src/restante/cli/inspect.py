@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from restante import limits
-from restante.cli.exits import exits
+from restante.cli.output import reports
 from restante.cli.query import printable
 from restante.errors import ConfigError, InvalidEncoding, Unavailable
 from restante.formats import car
@@ -27,7 +27,7 @@ from restante.formats.paths import check_path
     help="Say of notes which of this policy's keys signed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@exits
+@reports
 def inspect(object_: str, source: str | None, policy_file: Path | None, as_json: bool) -> None:
     """Show what OBJECT is: a file, - (standard input), hex, a cursor, the URL of a file of an
     archive; with --source also a path of that archive, or the CID of one of its blocks.

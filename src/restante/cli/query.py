@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from restante.cli.exits import complain, exit_code, exits
+from restante.cli.output import complain, exit_code, reports
 from restante.errors import ConfigError, InvalidEncoding, RestanteError
 from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
@@ -113,7 +113,7 @@ def show_time(time_s: int) -> str:
 )
 @click.option("--ask-password", is_flag=True, help="Ask for a password to decrypt with.")
 @click.option("--no-memory", is_flag=True, help="Neither use nor keep the last checkpoint.")
-@exits
+@reports
 def query(
     policy_file: Path,
     sources: Sequence[str],
@@ -253,7 +253,7 @@ class _Json:
     def error(self, error: RestanteError, cursor: str) -> None:
         value = {"code": error.code, "message": str(error), "hint": error.hint, "cursor": cursor}
         click.echo(json.dumps({"error": value}))
-        complain(error)
+        complain(error, as_json=True)
 
 
 def summary_value(told: "Summary") -> dict[str, Any]:
