@@ -105,7 +105,6 @@ class Round:
             for action in self._around.persist(batch):
                 self._one(action)
         self._queue.clear()
-        self._wake.set()
 
     def _one(self, action: Action) -> None:
         around = self._around

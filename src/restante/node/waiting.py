@@ -22,8 +22,12 @@ async def first(*waits: Coroutine[Any, Any, Any]) -> None:
 
 
 async def until(clock: Clock, when_ms: int | None, wake: asyncio.Event) -> None:
-    """Until the clock says so, or the event is set; the event is cleared."""
+    """Until the clock says so, or the event is set; the event is cleared.
+
+    Lets everything else have its turn at least once, also where there is nothing to wait for.
+    """
     if when_ms is None:
+        await asyncio.sleep(0)
         await wake.wait()
     elif when_ms > clock.now_ms() and not wake.is_set():
         await first(clock.sleep_until(when_ms), wake.wait())
