@@ -10,7 +10,8 @@ transaction is durable when its commit returns.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -26,7 +27,7 @@ _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE freeze(window INTEGER PRIMARY KEY, position INTEGER NOT NULL);
 CREATE TABLE accept(window INTEGER, base_size INTEGER, base_root BLOB, cid BLOB,
-  PRIMARY KEY(window, base_size, base_root, cid)) WITHOUT ROWID;
+  members BLOB NOT NULL, PRIMARY KEY(window, base_size, base_root, cid)) WITHOUT ROWID;
 CREATE TABLE decision(window INTEGER PRIMARY KEY, slot INTEGER NOT NULL, cid BLOB NOT NULL,
   certificate BLOB NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE cosignature(size INTEGER PRIMARY KEY, root BLOB NOT NULL, line BLOB NOT NULL);
@@ -47,6 +48,8 @@ class AcceptRecord(NamedTuple):
     base_size: int
     base_root: bytes
     cid: bytes
+    members: tuple[tuple[int, int], ...] = ()
+    """Its envelopes, as half-open runs of pool positions."""
 
 
 class Decision(NamedTuple):
@@ -223,21 +226,29 @@ class Lock:
         """Window → frozen position, ascending."""
         return dict(self._all("SELECT window, position FROM freeze ORDER BY window"))
 
-    def accept(self, window: int, base_size: int, base_root: bytes, cid: bytes) -> None:
+    def accept(
+        self,
+        window: int,
+        base_size: int,
+        base_root: bytes,
+        cid: bytes,
+        members: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """Note, before the signature leaves, that this batch is accepted on this base."""
+        flat = [position for run in members for position in run]
         with self.transaction("accept"):
             self._refuse_pruned(window)
             self._db.execute(
-                "INSERT OR IGNORE INTO accept VALUES(?, ?, ?, ?)",
-                (window, base_size, base_root, cid),
+                "INSERT OR IGNORE INTO accept VALUES(?, ?, ?, ?, ?)",
+                (window, base_size, base_root, cid, struct.pack(f">{len(flat)}Q", *flat)),
             )
 
     def accepts(self, window: int) -> list[AcceptRecord]:
         """What was accepted in a window, ordered by base and CID."""
         return [
-            AcceptRecord(*row)
-            for row in self._all(
-                "SELECT window, base_size, base_root, cid FROM accept WHERE window = ?"
+            AcceptRecord(w, size, root, cid, tuple(struct.iter_unpack(">QQ", packed)))
+            for w, size, root, cid, packed in self._all(
+                "SELECT window, base_size, base_root, cid, members FROM accept WHERE window = ?"
                 " ORDER BY base_size, base_root, cid",
                 window,
             )

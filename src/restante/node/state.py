@@ -102,6 +102,10 @@ class State:
         newest = self.lock.newest_cosignature()
         return Restored(
             freezes=self.lock.freezes(),
+            accepts=[
+                act.Accept(*accept)
+                for accept in self.lock.accepts(self._d.first_window + self.lock.size())
+            ],
             entries=self._entries(),
             recent=list(self._recent()),
             cosigned=None if newest is None else Signed(newest.size, newest.root),
@@ -256,8 +260,8 @@ class State:
         match action:
             case act.Freeze(window, position):
                 lock.freeze(window, position)
-            case act.Accept(window, base_size, base_root, cid):
-                lock.accept(window, base_size, base_root, cid)
+            case act.Accept(window, base_size, base_root, cid, members):
+                lock.accept(window, base_size, base_root, cid, members)
             case act.Advance(slot, entry_hash):
                 lock.advance_engine(slot, entry_hash)
             case act.Cursor(peer, pool_id, position):

@@ -29,12 +29,18 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Durable, lock: this validator is about to sign an accept of this batch on this base (R2)."""
+    """Durable, lock: this validator is about to sign an accept of this batch on this base (R2).
+
+    `members` are the batch's envelopes as half-open runs of pool positions. Bodies alone do not
+    serve a batch: if everyone who accepted it restarts before it is committed, nobody else knows
+    which of the pool's envelopes its CID means.
+    """
 
     window: int
     base_size: int
     base_root: bytes
     cid: bytes
+    members: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

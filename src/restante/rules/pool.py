@@ -6,7 +6,7 @@ still demand what it saw.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from restante.formats.descriptor import Descriptor
@@ -35,6 +35,17 @@ def last_window(sent_s: int, d: Descriptor) -> int:
 def best_first(row: Row) -> tuple[int, bytes]:
     """The order in which a full batch fills: most work first, then lowest id (R2)."""
     return (-row.rank, row.id)
+
+
+def runs(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Positions as ascending half-open runs: what a batch takes of a pool is most of it."""
+    found: list[tuple[int, int]] = []
+    for position in sorted(positions):
+        if found and found[-1][1] == position:
+            found[-1] = (found[-1][0], position + 1)
+        else:
+            found.append((position, position + 1))
+    return tuple(found)
 
 
 class PoolIndex:

@@ -20,7 +20,7 @@ from restante.rules.base import Base
 from restante.rules.cosign import Cosigner, LostKey, Signed, SplitTree
 from restante.rules.intake import Intake, Record
 from restante.rules.judge import Bodies, Judge, build_batch
-from restante.rules.pool import PoolIndex
+from restante.rules.pool import PoolIndex, runs
 from restante.rules.share import Sharing
 
 NOT_YET_MS = 1_000  # when a proposer should come back, where no better time is known
@@ -31,6 +31,7 @@ class Restored:
     """What disk says at start: of the lock, the archive and the pool."""
 
     freezes: dict[int, int] = field(default_factory=dict)
+    accepts: Iterable[act.Accept] = ()
     entries: Iterable[bytes] = ()
     recent: Iterable[tuple[int, Sequence[bytes]]] = ()
     cosigned: Signed | None = None
@@ -73,6 +74,7 @@ class Validator:
         peers = [v.name for v in d.validators if v.name != key.name]
         self.sharing = Sharing(peers, restored.cursors)
         self.engine_slot = restored.engine_slot
+        self._accepts = list(restored.accepts)
         self._settled = freeze.settled_position(self.index, self.base, self.index.floor)
         self._begin_window(now_ms)
 
@@ -86,10 +88,21 @@ class Validator:
         self.reached_ms = now_ms
         self._standing = window.standings(self.d, self.base.window)[self._own.name]
         self.judge = Judge(self.d, self.base, self.index, self.intake)
+        self._accepts = [a for a in self._accepts if a.window >= self.base.window]
+        for accept in self._accepts:
+            self._remember_batch(accept)
         self.deciding: decide.Decided | None = None
         self._certificate: bytes | None = None
         self._submit_at_ms: int | None = None
         self._proposals_made = 0
+
+    def _remember_batch(self, accept: act.Accept) -> None:
+        """A batch that was accepted on this base before a restart can still be served."""
+        rows = [row for run in accept.members for row in self.index.rows(*run)]
+        whole = len(rows) == sum(stop - start for start, stop in accept.members)
+        named = (accept.window, accept.base_size, accept.base_root)
+        if whole and decide.names_base(*named, self.base):
+            self.judge.batches[accept.cid] = tuple(sorted(row.id for row in rows))
 
     # --- time -------------------------------------------------------------------------------
 
@@ -199,7 +212,9 @@ class Validator:
         base = self.base
         statement = accept_statement(self.d.set_id, p.window, base.size, base.root, p.cid)
         accept = Answer.accept(self._own.key_id, self._key.sign(statement))
-        return [act.Accept(p.window, base.size, base.root, p.cid), act.Reply(accept)]
+        rows = [row for id_ in ids if (row := self.index.get(id_)) is not None]
+        members = runs(row.position for row in rows)
+        return [act.Accept(p.window, base.size, base.root, p.cid, members), act.Reply(accept)]
 
     # --- certificates and the engine --------------------------------------------------------
 
@@ -243,6 +258,8 @@ class Validator:
         if len(present) != len(rows):
             return [act.FetchBatch(self.base.window, self.deciding.cid)]
         segment = build_batch(self.d, self.base.window, present, self._bodies)
+        if segment.root_cid != self.deciding.cid:
+            return [act.FetchBatch(self.base.window, self.deciding.cid)]
         return self._commit(segment, [row.id for row in present], now_ms)
 
     def batch(self, segment: Segment, raws: Sequence[bytes], now_ms: int) -> list[Action]:

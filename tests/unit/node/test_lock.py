@@ -85,13 +85,13 @@ def test_freeze_never_changes(lock: Lock, tmp_path: Path) -> None:
 def test_accepts_are_kept_each(lock: Lock, tmp_path: Path) -> None:
     for cid in (OTHER_CID, CID, CID):
         lock.accept(4, 4, ROOT, cid)
-    lock.accept(4, 4, OTHER_ROOT, CID)
+    lock.accept(4, 4, OTHER_ROOT, CID, ((0, 3), (7, 2**40)))
     lock.accept(5, 5, ROOT, CID)
     lock = reopen(lock, tmp_path)
     assert lock.accepts(4) == [
-        (4, 4, OTHER_ROOT, CID),
-        (4, 4, ROOT, CID),
-        (4, 4, ROOT, OTHER_CID),
+        (4, 4, OTHER_ROOT, CID, ((0, 3), (7, 2**40))),
+        (4, 4, ROOT, CID, ()),
+        (4, 4, ROOT, OTHER_CID, ()),
     ]
     assert lock.accepts(3) == []
     lock.close()

@@ -131,6 +131,7 @@ class Disk:
             recent.append((decision.window, archived.ids))
         return Restored(
             freezes=self.freezes(),
+            accepts=self.accepts(),
             entries=[d.entry for d in decisions],
             recent=recent,
             cosigned=Signed(cosigned[-1].size, cosigned[-1].root) if cosigned else None,

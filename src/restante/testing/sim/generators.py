@@ -84,7 +84,13 @@ def _faults(plan: Plan, rng: Random, end_ms: int) -> None:
     honest = plan.honest
     for _ in range(rng.choice((0, 0, 1, 2, 4))):
         steps = rng.choice((0, rng.randint(1, 60)))
-        plan.fault(rng.randint(-5_000, end_ms), "crash", rng.choice(honest), steps, rng.choice((500, 4_000, 50_000)))
+        plan.fault(
+            rng.randint(-5_000, end_ms),
+            "crash",
+            rng.choice(honest),
+            steps,
+            rng.choice((500, 4_000, 50_000)),
+        )
     if rng.random() < 0.3:
         at = rng.randint(0, end_ms)
         side = rng.sample(plan.names, rng.randint(1, plan.n))

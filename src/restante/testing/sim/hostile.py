@@ -64,9 +64,7 @@ class Adversary:
         self._bases.setdefault(window, set()).add((window, size, root))
         for cid in self._cids.get(window, ()):
             self._assemble((window, size, root), cid)
-        return [
-            made for (base, _), made in self._made.items() if base == (window, size, root)
-        ]
+        return [made for (base, _), made in self._made.items() if base == (window, size, root)]
 
 
 class ByzantineValidator:

@@ -62,9 +62,10 @@ def i3(h: History, tree: tuple[int, bytes]) -> Iterator[str]:
     prefix = h.trees[tree]
     for (other_size, other_root), other_prefix in h.trees.items():
         least = min(size, other_size)
-        if prefix[least - 1] != other_prefix[least - 1] and h.cosigners(
-            other_size, other_root
-        ) >= h.d.k:
+        if (
+            prefix[least - 1] != other_prefix[least - 1]
+            and h.cosigners(other_size, other_root) >= h.d.k
+        ):
             yield f"trees of sizes {size} and {other_size} conflict, both with k cosignatures"
 
 

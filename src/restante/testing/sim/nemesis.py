@@ -90,4 +90,6 @@ class Nemesis:
             return
         self._stop(node)
         node.disk.restore(snapshot)
-        self._sim.history.chains[name] = self._sim.history.chains[name][: len(node.disk.decisions())]
+        self._sim.history.chains[name] = self._sim.history.chains[name][
+            : len(node.disk.decisions())
+        ]

@@ -7,6 +7,7 @@ from restante.formats.message import Answer
 from restante.rules import actions as act
 from restante.rules.actions import Action
 from restante.rules.propose import Proposing
+from restante.testing.sim.links import Reply
 
 if TYPE_CHECKING:
     from restante.testing.sim.simulation import Simulation
@@ -44,7 +45,9 @@ class ProposingParty:
 
     # --- running ------------------------------------------------------------------------------
 
-    def run(self, handler: Callable[[int], list[Action]], proposing: Proposing | None = None) -> None:
+    def run(
+        self, handler: Callable[[int], list[Action]], proposing: Proposing | None = None
+    ) -> None:
         """One handler, its actions in order, and the next tick."""
         if not self.up:
             return
@@ -90,7 +93,9 @@ class ProposingParty:
 
     def send_proposal(self, action: act.SendProposal, proposing: Proposing) -> None:
         peer, p = action.peer, action.proposal
-        self.sim.history.note("proposes", self.name, p.window, p.base_size, p.cid, p.count, "to", peer)
+        self.sim.history.note(
+            "proposes", self.name, p.window, p.base_size, p.cid, p.count, "to", peer
+        )
         self._ask_verdict(peer, "proposal", (p,), p.cid, proposing)
 
     def push_bodies(self, action: act.PushBodies, proposing: Proposing) -> None:
@@ -128,4 +133,7 @@ class ProposingParty:
             self.sim.links.call(self, name, "certificate", (data,), lambda _: None, lambda: None)
 
     def body(self, id_: bytes) -> bytes | None:
+        raise NotImplementedError
+
+    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
         raise NotImplementedError

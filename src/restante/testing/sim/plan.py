@@ -28,7 +28,7 @@ def key_of(name: str) -> SigningKey:
 @lru_cache(maxsize=64)
 def descriptor_of(n: int, f: int, parameters: tuple[tuple[str, int], ...]) -> Descriptor:
     """A set of n validators v0, v1, …"""
-    base: dict[str, int] = {
+    base: dict[str, Any] = {
         "pow_floor_millionths": POW_FLOOR_MILLIONTHS,
         "max_envelope_bytes": MAX_ENVELOPE_BYTES,
     }

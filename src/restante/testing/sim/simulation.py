@@ -19,7 +19,7 @@ from restante.testing.sim.hostile import Adversary, ByzantineValidator, HostileP
 from restante.testing.sim.invariants import Checker, Violation
 from restante.testing.sim.links import Links, Quality, World
 from restante.testing.sim.nemesis import Nemesis
-from restante.testing.sim.ordering import HostileEngine, HonestEngine
+from restante.testing.sim.ordering import HonestEngine, HostileEngine
 from restante.testing.sim.outsider import Outsider
 from restante.testing.sim.plan import Plan, key_of
 from restante.testing.sim.validator_node import ValidatorNode
@@ -204,9 +204,7 @@ class Simulation:
             h.lost.append(f"{node.name} sends an accept that it has not written down")
             return
         h.accept(node.name, accept.window, accept.base_size, accept.base_root, accept.cid)
-        self.adversary.heard(
-            accept.window, accept.base_size, accept.base_root, accept.cid, answer
-        )
+        self.adversary.heard(accept.window, accept.base_size, accept.base_root, accept.cid, answer)
 
     def require_durable(self, node: ValidatorNode, cosign: act.Cosign) -> None:
         if cosign not in node.disk.lock.records[: node.disk.lock.synced]:
@@ -225,7 +223,9 @@ class Simulation:
         for window, position in h.frozen[name].items():
             if node.disk.freezes().get(window) != position:
                 h.lost.append(f"{name} lost its freeze of window {window}")
-        if m.base.size != len(h.chains[name]) or (h.chains[name] and m.base.root != h.chains[name][-1].root):
+        if m.base.size != len(h.chains[name]) or (
+            h.chains[name] and m.base.root != h.chains[name][-1].root
+        ):
             h.lost.append(f"{name} lost a commit")
         signed = {(c.size, c.root, c.value) for c in node.disk.cosignatures()}
         for size, trees in h.cosigned[name].items():

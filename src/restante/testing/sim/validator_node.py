@@ -137,7 +137,9 @@ class ValidatorNode(ProposingParty):
         """Read the engine shortly."""
         if self.up and not self._polling:
             self._polling = True
-            self.sim.world.at(self.sim.world.now_ms + self.sim.rng.randint(5, 200), self._poll, self.life)
+            self.sim.world.at(
+                self.sim.world.now_ms + self.sim.rng.randint(5, 200), self._poll, self.life
+            )
 
     def _poll(self, life: int) -> None:
         if self.life != life or self.machine is None:
@@ -209,10 +211,10 @@ class ValidatorNode(ProposingParty):
                 self._fetch_batch(action.window, action.cid)
             case act.AskPool():
                 self._ask_pool(action)
-            case act.FetchBodies() if proposing is None:
-                self._fetch_shared(action)
-            case act.FetchBodies():
+            case act.FetchBodies() if proposing is not None:
                 self.fetch_claimed(action, proposing)
+            case act.FetchBodies():
+                self._fetch_shared(action)
             case act.Propose():
                 self._propose()
             case act.Halt():
@@ -246,16 +248,15 @@ class ValidatorNode(ProposingParty):
         self.proposings.clear()
         assert self.machine is not None
         self.sim.history.commit(
-            self.name, Batch(action.window, segment.root_cid, frozenset(ids), self.machine.base.root)
+            self.name,
+            Batch(action.window, segment.root_cid, frozenset(ids), self.machine.base.root),
         )
         self.poll_soon()
 
     def _propose(self) -> None:
         assert self.machine is not None
         m = self.machine
-        proposing = Proposing(
-            self.sim.d, self.key, m.base, m.index, m.intake, lambda row: self._body_of(row)
-        )
+        proposing = Proposing(self.sim.d, self.key, m.base, m.index, m.intake, self._body_of)
         self.proposings.append(proposing)
         self.perform(proposing.start(), proposing)
 
@@ -296,6 +297,8 @@ class ValidatorNode(ProposingParty):
         self._ask_batch(peers, 0, window, cid)
 
     def _ask_batch(self, peers: list[str], turn: int, window: int, cid: bytes) -> None:
+        if not peers:
+            return
         life = self.life
 
         def replied(archived: Archived | None) -> None:

@@ -66,7 +66,7 @@ class Mint:
             case "ttl-over-cap":
                 expiry_s, ttl_s = sent_s + 301, 301
             case "wraps":
-                expiry_s, ttl_s = ttl_s - 1, ttl_s
+                expiry_s = ttl_s - 1
             case "oversized":
                 data_bytes = MAX_ENVELOPE_BYTES + 1
             case "low-pow":
