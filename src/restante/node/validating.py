@@ -129,6 +129,7 @@ class Validating:
             "decided": machine.base.window - 1,
             "frozen": machine.last_frozen,
             "lag_ms": lag_ms,
+            "behind_ms": node.behind_ms,
             "size": machine.base.size,
             "root": machine.base.root.hex(),
             "cosigned": 0 if newest is None else newest.size,

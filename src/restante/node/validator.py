@@ -87,6 +87,8 @@ class ValidatorNode:
         self._grouping = False
         self._behind_group: list[Action] = []
         self.engine_error: RestanteError | None = None
+        self.behind_ms = 0
+        """How much later than asked for time was last looked at: a replay must not outrun us."""
 
     async def run(self, network: Network | None) -> None:
         """Work until cancelled; a failure of anything durable is raised."""
@@ -263,6 +265,7 @@ class ValidatorNode:
     async def _tick(self) -> None:
         while True:
             self.machine.clock_trusted = self.peers.offsets.trusted
+            self.behind_ms = max(0, self.clock.now_ms() - self.machine.next_ms())
             if self._passed_alone():
                 await self._catch_up()
             self.carry(self.machine.tick(self.clock.now_ms()))
@@ -477,8 +480,9 @@ class ValidatorNode:
             try:
                 await self.peers.certificate(name, certificate)
                 return
-            except Unavailable:
-                continue
+            except Unavailable as error:
+                if error.code == "peer-refused":
+                    return  # it is decided there
 
     async def _propose_after_grace(self) -> None:
         """The proposer role, when it shares the validator's pool and log (step 2)."""
