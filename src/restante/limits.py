@@ -261,3 +261,5 @@ OUTSIDER_UNKNOWN_IDS = 16_384
 # Addresses and keys barred, and answers remembered, in one window.
 OUTSIDER_BARRED = 4_096
 OUTSIDER_ANSWERS = 1_024
+# How often an outsider looks for a newer checkpoint while it waits for one, at most.
+FOLLOW_POLL_S = 0.05

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -15,7 +16,9 @@ from restante.node import adapters
 from restante.node.config import Config
 from restante.node.home import Home, read_key
 from restante.node.http import Listener, build_app
+from restante.node.outsider import Outsider
 from restante.node.peers import Peers, open_client
+from restante.node.pool import ID_BYTES, Pool
 from restante.node.routes_node import common_routes
 from restante.node.state import State
 from restante.node.validating import Validating
@@ -85,6 +88,8 @@ class Node:
         node = cls(d, clock, config)
         if "validator" in roles:
             await node._open_validator(home, hook, stack)
+        elif "proposer" in roles:
+            await node._open_proposer(home, hook, stack)
         return node
 
     async def work(self) -> None:
@@ -123,7 +128,7 @@ class Node:
             self._clock,
             peers,
             keccak256,
-            Pace(config.int_("validator.grace_s") * 1000, config.int_("validator.step_s") * 1000),
+            self._pace(),
             pool_max_bytes=config.int_("validator.pool_max_bytes"),
             proposer=read_key(home.proposer_key) if proposing else None,
         )
@@ -136,6 +141,36 @@ class Node:
         app = build_app(routes + validating.routes(), self._clock)
         self._jobs += [validating.run, lambda: listener.serve(app)]
         self.urls["validator"] = listener.url
+
+    async def _open_proposer(self, home: Home, hook: Hook, stack: AsyncExitStack) -> None:
+        d, config = self._d, self._config
+        key = read_key(home.proposer_key)
+        listener = Listener(config.text("listen.host"), config.int_("listen.port"))
+        stack.callback(listener.close)
+        if not home.proposer_pool.exists():
+            # Nothing was ever promised out of a proposer's pool that is not there.
+            Pool.create(
+                home.proposer_pool, secrets.token_bytes(ID_BYTES), secrets.token_bytes(ID_BYTES)
+            ).close()
+        pool = Pool.open(home.proposer_pool, hook=hook)
+        stack.callback(pool.close)
+        client = open_client()
+        stack.push_async_callback(client.aclose)
+        peers = Peers(d, self._peer_urls(""), client, self._clock)
+        outsider = Outsider(
+            d, key, home.read_policy(d), pool, self._clock, peers, keccak256, self._pace()
+        )
+        network = adapters.open_network(config, self._clock, home)
+        routes = common_routes(
+            lambda: self._status(outsider.status()), outsider.hand_in, d.max_envelope_bytes
+        )
+        app = build_app(routes, self._clock)
+        self._jobs += [lambda: outsider.run(network), lambda: listener.serve(app)]
+        self.urls["proposer"] = listener.url
+
+    def _pace(self) -> Pace:
+        config = self._config
+        return Pace(config.int_("validator.grace_s") * 1000, config.int_("validator.step_s") * 1000)
 
     def _peer_urls(self, own: str) -> dict[str, str]:
         """The other validators' URLs. Raises ConfigError for a name that the set does not have."""
