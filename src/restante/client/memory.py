@@ -128,18 +128,22 @@ class FolderMemory:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror or error}", code="memory") from error
+            raise _unusable(path, error) from error
 
     @staticmethod
     def _write(path: Path, data: bytes) -> None:
         try:
             write_file(path, data)
         except OSError as error:
-            raise StateError(
-                f"{path}: {error.strerror or error}",
-                code="memory",
-                hint=f"set {VARIABLE} to a directory that can be written",
-            ) from error
+            raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> StateError:
+    return StateError(
+        f"{path}: {error.strerror or error}",
+        code="memory",
+        hint=f"set {VARIABLE} to a directory that can be written",
+    )
 
 
 class ProcessMemory:

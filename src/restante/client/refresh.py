@@ -195,9 +195,11 @@ class Refresher:
         behind = chosen.checkpoint.size - other.checkpoint.size
         trial = self._trial(other.checkpoint.checkpoint, chosen)
         if trial.files is not None:
+            # Asked before the source is left: perhaps nobody else has the tiles of this tree.
+            impostor = self._contradicts_memory(other)
             split = self._split(other, chosen.note, trial.files)
             self._blame(other, split)
-            if not self._contradicts_memory(other):
+            if not impostor:
                 raise split
         elif behind > limits.CHECKPOINT_LAG_WINDOWS:
             size = other.checkpoint.size
