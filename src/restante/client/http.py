@@ -75,6 +75,7 @@ class _Backend(httpcore2.SyncBackend):
     def __init__(self) -> None:
         self.deadline = _Deadline()
         self.streams: WeakSet[_Stream] = WeakSet()
+        self.closed = False
 
     def connect_tcp(
         self,
@@ -84,12 +85,15 @@ class _Backend(httpcore2.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
+        if self.closed:
+            raise httpcore2.ConnectError("the source was closed")
         left_s = min(limits.SOURCE_CONNECT_S, self.deadline.left_s())
         inner = super().connect_tcp(host, port, left_s, local_address, socket_options)
         return _Stream(inner, self)
 
     def break_off(self) -> None:
-        """Wake every thread that waits on a connection."""
+        """Wake every thread that waits on a connection, and open no more of them."""
+        self.closed = True
         for stream in list(self.streams):
             with contextlib.suppress(OSError, AttributeError):
                 stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
@@ -142,21 +146,35 @@ class HttpSource:
             headers["Range"] = f"bytes={offset}-{offset + length - 1}"
         elif offset:
             headers["Range"] = f"bytes={offset}-"
-        started_s = time.monotonic()
-        self._backend.deadline.at_s = started_s + self._grace_s
-        try:
-            with self._pool.stream(
-                "GET", url, headers=headers, extensions={"timeout": {"pool": self._grace_s}}
-            ) as response:
+        for attempt in range(2):
+            started_s = time.monotonic()
+            self._backend.deadline.at_s = started_s + self._grace_s
+            with (
+                self._errors(path, last=attempt == 1),
+                self._pool.stream(
+                    "GET", url, headers=headers, extensions={"timeout": {"pool": self._grace_s}}
+                ) as response,
+            ):
                 return self._body(response, path, offset, length, max_bytes, started_s)
+        raise AssertionError("the second attempt returns or raises")
+
+    @contextlib.contextmanager
+    def _errors(self, path: str, *, last: bool) -> Iterator[None]:
+        """Name what the network did; a kept connection that was closed meanwhile is tried again."""
+        try:
+            yield
         except httpcore2.TimeoutException as error:
             raise self._failed(path, "source-timeout", "too slow, or silent") from error
-        except (httpcore2.RemoteProtocolError, httpcore2.LocalProtocolError) as error:
+        except httpcore2.ProtocolError as error:
+            if "without sending a response" in str(error) and not last:
+                return
             # h11 says so where a body ends before its announced length.
             ended = "without sending complete" in str(error) or "before message" in str(error)
             code = "source-truncated" if ended else "source-protocol"
             raise self._failed(path, code, str(error)) from error
-        except (httpcore2.NetworkError, httpcore2.ProxyError, httpcore2.ProtocolError) as error:
+        except (httpcore2.NetworkError, httpcore2.ProxyError, UnicodeError) as error:
+            if isinstance(error, (httpcore2.ReadError, httpcore2.WriteError)) and not last:
+                return
             raise self._failed(path, "source-unreachable", str(error)) from error
 
     def _body(
@@ -241,7 +259,8 @@ def _base_url(url: str) -> httpx2.URL:
         base = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise ConfigError(f"not a URL: {url[:200]}", code="source") from error
-    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
+    bare = base.host and not (base.query or base.fragment) and (base.port or 0) < 1 << 16
+    if base.scheme not in ("http", "https") or not bare:
         raise ConfigError(f"not the base URL of an archive: {url[:200]}", code="source")
     path = base.path if base.path.endswith("/") else base.path + "/"
     return base.copy_with(path=path)
