@@ -37,13 +37,18 @@ class Offsets:
         self._newest.pop(peer, None)
 
     def median(self) -> Offset | None:
-        """Bounds of the median of the peers' offsets (the lower one of two); None without peers."""
+        """Bounds of the median of the peers' offsets and our own, 0; None without peers.
+
+        We count ourselves, and of two middle ones the nearer to us counts: one liar among two
+        peers that answer must not silence us.
+        """
         if not self._newest:
             return None
-        middle = (len(self._newest) - 1) // 2
-        least = sorted(offset.least_ms for offset in self._newest.values())
-        greatest = sorted(offset.greatest_ms for offset in self._newest.values())
-        return Offset(least[middle], greatest[middle])
+        offsets = [Offset(0, 0), *self._newest.values()]
+        return Offset(
+            _middle([offset.least_ms for offset in offsets]),
+            _middle([offset.greatest_ms for offset in offsets]),
+        )
 
     @property
     def trusted(self) -> bool:
@@ -52,3 +57,9 @@ class Offsets:
         if median is None:
             return True
         return median.least_ms <= self._bound_ms and median.greatest_ms >= -self._bound_ms
+
+
+def _middle(values_ms: list[int]) -> int:
+    ordered = sorted(values_ms)
+    half = len(ordered) // 2
+    return min(ordered[(len(ordered) - 1) // 2], ordered[half], key=abs)

@@ -27,6 +27,7 @@ from restante.ports import Clock, Engine, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
 from restante.rules.actions import Action
+from restante.rules.freeze import candidates
 from restante.rules.propose import Proposing
 from restante.rules.validator import Validator
 
@@ -87,6 +88,8 @@ class ValidatorNode:
         self._grouping = False
         self._behind_group: list[Action] = []
         self.engine_error: RestanteError | None = None
+        self.behind_ms = 0
+        """How late, on the clock, the newest arrivals or the newest due time were dealt with."""
         self.behind_ms = 0
         """How much later than asked for time was last looked at: a replay must not outrun us."""
 
@@ -269,13 +272,16 @@ class ValidatorNode:
             if self._passed_alone():
                 await self._catch_up()
             self.carry(self.machine.tick(self.clock.now_ms()))
-            await until(self.clock, self.machine.next_ms(), self._wake)
+            due_ms = self.machine.next_ms()
+            await until(self.clock, due_ms, self._wake)
+            self.behind_ms = max(0, self.clock.now_ms() - due_ms)
 
     async def _observe(self, network: Network) -> None:
         async for group in network.arrivals():
             while self.pool_full:  # noqa: ASYNC110 room comes by release, a file at a time
                 await asyncio.sleep(limits.RETRY_MAX_S)
             self.carry(self.machine.observed(group, self.clock.now_ms()))
+            self.behind_ms = max(0, self.clock.now_ms() - group[-1].arrival_ms)
 
     async def _check_engine(self) -> None:
         async for _ in retries():
@@ -349,7 +355,7 @@ class ValidatorNode:
         """Decide passed windows in a row, a group of them under one fsync (design §8).
 
         Until a group is durable only engine entries leave the process, and they bring the same
-        decisions back. Whoever answers somebody else in between ends the group first (`carry`).
+        decisions of quiet windows back. Whoever answers somebody else in between ends the group first (`carry`).
         """
         async with self._engine_turn:
             while self._passed_alone():
@@ -365,8 +371,11 @@ class ValidatorNode:
         """Propose, accept, certify, order and commit one window; False if the engine is away."""
         certificates: list[bytes] = []
         try:
+            # An accept of envelopes is durable before it can count: which of the pool's a CID means
+            # stands nowhere else. Passed windows are quiet, but for the first few.
+            quiet = not candidates(self.machine.index, self.machine.base)
             if not await self.engine.entries(self.machine.engine_slot, 1):
-                self._grouping = True
+                self._grouping = quiet
                 round_ = Round(
                     self._proposing(self._key),
                     replace(
@@ -378,7 +387,7 @@ class ValidatorNode:
                 self._grouping = False
                 await self.engine.append(certificates[0])
             slots = await self.engine.entries(self.machine.engine_slot, limits.ENGINE_PAGE_ENTRIES)
-            self._grouping = True
+            self._grouping = quiet
             self.carry(self.machine.engine(slots, self.clock.now_ms()))
         except Unavailable as error:
             self._engine_failed(error)
@@ -449,7 +458,15 @@ class ValidatorNode:
 
     def _proposing(self, key: SigningKey) -> Proposing:
         machine = self.machine
-        return Proposing(self.d, key, machine.base, machine.index, machine.intake, self.state.body)
+        return Proposing(
+            self.d,
+            key,
+            machine.base,
+            machine.index,
+            machine.intake,
+            self.state.body,
+            machine.settled,
+        )
 
     def _surroundings(self, key: SigningKey) -> Surroundings:
         return Surroundings(

@@ -1,6 +1,6 @@
 """R2: what a validator may accept. Each clause is a function of its own."""
 
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
@@ -12,6 +12,7 @@ from restante.formats.segment import Segment, build
 from restante.rules.base import Base
 from restante.rules.freeze import due_set
 from restante.rules.intake import Intake
+from restante.rules.lists import IdLists
 from restante.rules.pool import PoolIndex, Row, best_first
 from restante.rules.valid import in_window
 
@@ -80,7 +81,7 @@ def choose(rows: Iterable[Row], d: Descriptor) -> dict[bytes, Row]:
 class Judge:
     """Answers proposals for one base. A new base needs a new judge: verdicts name their base.
 
-    It remembers id lists, so that differences can be sent, and builds each distinct set once.
+    Each distinct set is built once, and no key may cost more than a few builds.
     """
 
     def __init__(self, d: Descriptor, base: Base, index: PoolIndex, intake: Intake) -> None:
@@ -88,27 +89,13 @@ class Judge:
         self._base = base
         self._index = index
         self._intake = intake
-        self._lists: OrderedDict[bytes, OrderedDict[bytes, tuple[bytes, ...]]] = OrderedDict()
+        self.lists = IdLists(frozenset(v.public_key for v in d.validators))
         self._cids: dict[bytes, bytes] = {}
+        self._builds: Counter[bytes] = Counter()
+        self._last: Segment | None = None
         self._due: dict[bytes, Row] | None = None
         self.batches: dict[bytes, tuple[bytes, ...]] = {}
         self.builds = 0
-
-    def resolve(self, p: Proposal) -> tuple[bytes, ...] | None:
-        """The ids that a proposal names, sorted; None if the list it differs from was forgotten."""
-        if p.against is None:
-            ids = p.ids
-        else:
-            known = self._lists.get(p.key, OrderedDict()).get(p.against)
-            if known is None:
-                return None
-            ids = tuple(sorted((set(known) - set(p.drop)) | set(p.add)))
-        self._remember(p.key, p.cid, ids)
-        return ids
-
-    def listed(self, key: bytes, cid: bytes) -> tuple[bytes, ...] | None:
-        """The id list of an earlier proposal by this key."""
-        return self._lists.get(key, OrderedDict()).get(cid)
 
     def due(self, frozen: int, settled: int) -> dict[bytes, Row]:
         """The due set, computed once: neither the freeze nor the base changes (R1)."""
@@ -149,26 +136,26 @@ class Judge:
         digest = sha256(b"".join(ids)).digest()
         cid = self._cids.get(digest)
         if cid is None:
+            if self._builds[p.key] >= limits.BUILDS_PER_KEY:
+                return Answer.refused("builds-spent", "this key's builds of the window are spent")
+            self._builds[p.key] += 1
             self.builds += 1
-            cid = build_batch(self._d, p.window, rows, bodies).root_cid
-            self._cids[digest] = cid
+            self._last = build_batch(self._d, p.window, rows, bodies)
+            cid = self._cids[digest] = self._last.root_cid
         if cid != p.cid:
+            # Naming a wrong CID costs a build each time: a key may do it once.
+            self._builds[p.key] = limits.BUILDS_PER_KEY
             return Answer.invalid(code="cid")
         self.batches[cid] = ids
         return None
 
+    def built(self, cid: bytes) -> Segment | None:
+        """The batch of this CID, if it is the last that was built."""
+        return self._last if self._last is not None and self._last.root_cid == cid else None
+
     def knows_set(self, ids: tuple[bytes, ...]) -> bool:
         """Whether this set was built already: a copy of it costs one look-up."""
         return sha256(b"".join(ids)).digest() in self._cids
-
-    def _remember(self, key: bytes, cid: bytes, ids: tuple[bytes, ...]) -> None:
-        lists = self._lists.setdefault(key, OrderedDict())
-        self._lists.move_to_end(key)
-        lists[cid] = ids
-        if len(lists) > limits.PROPOSALS_PER_KEY:
-            lists.popitem(last=False)
-        if len(self._lists) > limits.PROPOSAL_KEYS:
-            self._lists.popitem(last=False)
 
 
 def lacking_bodies(ids: Iterable[bytes], index: PoolIndex) -> list[bytes]:

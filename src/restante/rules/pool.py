@@ -12,8 +12,6 @@ from typing import NamedTuple
 from restante.formats.descriptor import Descriptor
 from restante.rules.valid import Facts
 
-FUTURE_ALLOWANCE_S = 10  # EIP-627 peers allow clocks to differ by this much
-
 
 class Row(NamedTuple):
     """One pooled envelope."""

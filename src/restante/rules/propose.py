@@ -21,9 +21,7 @@ from restante.rules.freeze import candidates
 from restante.rules.intake import Intake
 from restante.rules.judge import Bodies, build_batch, choose, not_allowed
 from restante.rules.pool import PoolIndex, Row
-
-PATIENCE_MS = 1_000  # how long an amendment waits for validators that have not answered
-RETRY_MS = 1_000  # when a validator that failed is tried again
+from restante.rules.wanted import Wanted
 
 
 @dataclass(slots=True)
@@ -37,6 +35,7 @@ class Seat:
     retry_ms: int | None = None
     exchanges: int = 0
     barred: bool = False
+    elsewhere: bool = False  # it says that the window is decided
 
 
 @dataclass(slots=True)
@@ -59,7 +58,9 @@ class Proposing:
         index: PoolIndex,
         intake: Intake,
         bodies: Bodies,
+        settled: int = 0,
     ) -> None:
+        """`settled`: the pool position below which nothing can be due, where it is known."""
         self.window = base.window
         self.base_size = base.size
         self.base_root = base.root
@@ -72,13 +73,14 @@ class Proposing:
         self._base = base
         self._index = index
         self._intake = intake
+        self._settled = settled
         self._bodies = intake.bodies(bodies)
         self._seats = {v.name: Seat(v) for v in d.validators}
         self._drafts: dict[bytes, Draft] = {}
         self._signed: dict[tuple[bytes, bytes | None], Proposal] = {}
         self._current: bytes = b""
         self._dropped: set[bytes] = set()
-        self._fetching: dict[bytes, str] = {}
+        self._wanted = Wanted()
         self._amend_at_ms: int | None = None
 
     @property
@@ -96,7 +98,7 @@ class Proposing:
         return self._draft(self._choice())
 
     def _choice(self) -> dict[bytes, Row]:
-        rows = candidates(self._index, self._base)
+        rows = candidates(self._index, self._base, self._settled)
         return choose((row for id_, row in rows.items() if id_ not in self._dropped), self._d)
 
     def _draft(self, rows: dict[bytes, Row]) -> list[Action]:
@@ -171,14 +173,20 @@ class Proposing:
                 seat.holds = None
                 return self._send(name)
             case "conflict":
-                self.overtaken = answer.window > self.window
+                self._elsewhere(seat, answer, now_ms)
             case _:
                 seat.barred = True
         return []
 
     def failed(self, name: str, now_ms: int) -> None:
         """A validator could not be reached, or answered nonsense."""
-        self._seats[name].retry_ms = now_ms + RETRY_MS
+        self._seats[name].retry_ms = now_ms + limits.RETRY_MS
+
+    def _elsewhere(self, seat: Seat, answer: Answer, now_ms: int) -> None:
+        """It is on another base. Only more than f who say so prove that the window is decided."""
+        seat.elsewhere = answer.window > self.window
+        seat.retry_ms = now_ms + limits.RETRY_MS
+        self.overtaken = sum(each.elsewhere for each in self._seats.values()) > self._d.f
 
     def _accepted(self, seat: Seat, cid: bytes, draft: Draft, answer: Answer) -> list[Action]:
         statement = accept_statement(
@@ -214,42 +222,41 @@ class Proposing:
 
     def _claim(self, name: str, ids: Iterable[bytes], now_ms: int) -> list[Action]:
         """A validator misses these. Only bodies settle a claim: fetch what is not here."""
-        wanted = tuple(
-            id_
-            for id_ in ids
-            if id_ not in self._index
-            and not self._intake.is_refused(id_)
-            and id_ not in self._fetching
-        )
-        self._fetching.update(dict.fromkeys(wanted, name))
+        lacking = [
+            id_ for id_ in ids if id_ not in self._index and not self._intake.is_refused(id_)
+        ]
+        actions: list[Action] = list(self._wanted.claim(name, lacking, now_ms))
+        self._amend_within(limits.PATIENCE_MS, now_ms)
+        return actions + self._amend_if_complete()
+
+    def _amend_within(self, patience_ms: int, now_ms: int) -> None:
         if self._amend_at_ms is None:
-            self._amend_at_ms = now_ms + PATIENCE_MS
-        if wanted:
-            return [act.FetchBodies(name, wanted)]
-        return self._amend_if_complete()
+            self._amend_at_ms = now_ms + patience_ms
 
     def _forbidden(self, ids: Iterable[bytes], now_ms: int) -> list[Action]:
         """A validator calls these invalid: drop those that are so here too."""
         rows = [row for id_ in ids if (row := self._index.get(id_)) is not None]
         self._dropped.update(not_allowed(rows, self._base))
-        if self._amend_at_ms is None:
-            self._amend_at_ms = now_ms + PATIENCE_MS
+        self._amend_within(limits.PATIENCE_MS, now_ms)
         return self._amend_if_complete()
 
     def fetched(
-        self, name: str, asked: Iterable[bytes], raws: Iterable[bytes], now_ms: int
+        self, name: str, asked: Sequence[bytes], raws: Iterable[bytes], now_ms: int
     ) -> list[Action]:
         """Bodies that a validator named as missing came (or did not: `raws` is empty)."""
-        wanted = {id_ for id_ in asked if self._fetching.get(id_) == name}
+        wanted = set(asked)
         fresh = [raw for raw in raws if sha256(raw).digest() in wanted]
-        pooled, _ = self._intake.admit(fresh, range(self.window, self.window + 1), now_ms)
-        for id_ in wanted:
-            del self._fetching[id_]
+        pooled, forbidden = self._intake.admit(fresh, range(self.window, self.window + 1), now_ms)
         self.bodies_fetched += len(fresh)
         actions: list[Action] = []
         if pooled:
             actions.append(act.Append(self._index.size - len(pooled), tuple(pooled)))
-        return actions + self._amend_if_complete()
+            # They may come after the amendment that waited for them: there is another one then.
+            self._amend_within(limits.PATIENCE_MS, now_ms)
+        here = [id_ for id_ in asked if id_ in self._index] + forbidden
+        self._wanted.arrived(here)
+        again, _ = self._wanted.failed(name, wanted.difference(here), now_ms)
+        return actions + list(again) + self._amend_if_complete()
 
     # --- amending ---------------------------------------------------------------------------
 
@@ -258,7 +265,7 @@ class Proposing:
         waiting = any(
             seat.answered != self._current for seat in self._seats.values() if not seat.barred
         )
-        if self._amend_at_ms is None or self._fetching or waiting or self.over:
+        if self._amend_at_ms is None or self._wanted or waiting or self.over:
             return []
         return self._amend()
 
@@ -270,7 +277,7 @@ class Proposing:
         """Amend without those who keep silent, and come back to those who said *not yet*."""
         if self.over:
             return []
-        actions: list[Action] = []
+        actions: list[Action] = list(self._wanted.tick(now_ms))
         if self._amend_at_ms is not None and now_ms >= self._amend_at_ms:
             actions += self._amend()
         for name, seat in self._seats.items():
@@ -281,6 +288,5 @@ class Proposing:
     def next_ms(self) -> int | None:
         """When `tick` has something to do next."""
         times = [seat.retry_ms for seat in self._seats.values() if seat.retry_ms is not None]
-        if self._amend_at_ms is not None:
-            times.append(self._amend_at_ms)
-        return min(times, default=None)
+        others = (self._amend_at_ms, self._wanted.next_ms())
+        return min(times + [at_ms for at_ms in others if at_ms is not None], default=None)

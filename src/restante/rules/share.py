@@ -11,23 +11,30 @@ from dataclasses import dataclass, field
 from restante import limits
 from restante.formats.message import PoolPage
 from restante.rules.actions import AskPool, Cursor, FetchBodies
+from restante.rules.wanted import Wanted
 
-RETRY_MS = 1_000  # a peer that has not frozen the window yet is asked again after this
+Step = Cursor | AskPool | FetchBodies
 
 
 @dataclass(slots=True)
 class Drain:
-    """Where the drain of one peer stands."""
+    """Where the drain of one peer stands.
+
+    pool_id, position: the durable cursor; window: for which it drains; asked: the position that an
+    answer is awaited for; awaiting: ids of the last page that are not settled here, and
+    next_position: where that page ends; asks: of this window; retry_ms: when to ask again.
+    """
 
     peer: str
     pool_id: bytes = b""
     position: int = 0
     window: int = -1
+    asked: int | None = None
     awaiting: set[bytes] = field(default_factory=set)
     next_position: int = 0
+    asks: int = 0
     done: bool = True
     retry_ms: int | None = None
-    ids_read: int = 0
 
 
 class Sharing:
@@ -35,90 +42,107 @@ class Sharing:
 
     def __init__(self, peers: Iterable[str], cursors: dict[str, tuple[bytes, int]]) -> None:
         self._drains = {p: Drain(p, *cursors.get(p, (b"", 0))) for p in peers}
-        self._in_flight: set[bytes] = set()
+        self._wanted = Wanted()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any cursor waits for bodies."""
+        return bool(self._wanted)
 
     def cut_off(self, window: int) -> list[AskPool]:
         """Window `window` was frozen here: drain every peer for it."""
         actions = []
         for drain in self._drains.values():
             drain.window = window
-            drain.ids_read = 0
+            drain.asks = 0
             if drain.done:
                 drain.done = False
-                actions.append(AskPool(drain.peer, drain.position))
+                actions += self._ask(drain)
         return actions
 
-    def page(
-        self, peer: str, page: PoolPage, now_ms: int, settled: Iterable[bytes]
-    ) -> list[Cursor | AskPool | FetchBodies]:
-        """A page of a peer's pool came; `settled` are its ids that are pooled or invalid here."""
+    def page(self, peer: str, page: PoolPage, now_ms: int, settled: Iterable[bytes]) -> list[Step]:
+        """A page of a peer's pool came; `settled` are its ids that are pooled or invalid here.
+
+        A page that was not asked for, or twice, changes nothing.
+        """
         drain = self._drains[peer]
+        if drain.asked is None or page.after != max(drain.asked, page.floor):
+            return []
+        drain.asked = None
         if page.pool != drain.pool_id:
             drain.pool_id, drain.position = page.pool, 0
-            if page.after != 0:
-                return [AskPool(peer, 0)]
-        lacking = set(page.ids) - set(settled)
-        drain.ids_read += len(page.ids)
+            if page.after > page.floor:
+                drain.retry_ms = now_ms + limits.RETRY_MS
+                return []
         drain.next_position = page.next
-        drain.awaiting = lacking
+        drain.awaiting = set(page.ids).difference(settled)
         frozen_for = -1 if page.frozen_window is None else page.frozen_window
         reached = page.next >= page.frozen_position or not page.ids
-        drain.retry_ms = now_ms + RETRY_MS if reached and frozen_for < drain.window else None
-        too_much = drain.ids_read > limits.SHARE_IDS_PER_WINDOW
-        drain.done = (reached and frozen_for >= drain.window) or too_much
-        wanted = tuple(sorted(lacking - self._in_flight))
-        self._in_flight.update(wanted)
-        if wanted:
-            return [FetchBodies(peer, wanted)]
-        return self._advance(drain)
+        drain.done = reached and frozen_for >= drain.window
+        drain.retry_ms = now_ms + limits.RETRY_MS if reached and not drain.done else None
+        if not drain.awaiting:
+            return self._advance(drain)
+        return list(self._wanted.claim(peer, sorted(drain.awaiting), now_ms))
 
-    def settled(self, ids: Iterable[bytes]) -> list[Cursor | AskPool | FetchBodies]:
+    def settled(self, ids: Iterable[bytes]) -> list[Step]:
         """These ids are now pooled durably here, or known to be invalid: cursors may pass them."""
         gone = set(ids)
-        self._in_flight -= gone
-        actions: list[Cursor | AskPool | FetchBodies] = []
+        self._wanted.arrived(gone)
+        actions: list[Step] = []
         for drain in self._drains.values():
-            if drain.awaiting:
+            if not drain.awaiting.isdisjoint(gone):
                 drain.awaiting -= gone
                 if not drain.awaiting:
                     actions += self._advance(drain)
         return actions
 
     def failed(self, peer: str, ids: Iterable[bytes], now_ms: int) -> list[FetchBodies]:
-        """The peer did not answer, or left these bodies out. Its cursor stays where it is;
-        whoever else waits for the same ids is asked instead."""
-        lost = set(ids)
-        self._in_flight -= lost
-        drain = self._drains[peer]
-        drain.awaiting = set()
-        drain.retry_ms = now_ms + RETRY_MS
-        drain.done = False
-        actions = []
-        for other in self._drains.values():
-            again = tuple(sorted((other.awaiting & lost) - self._in_flight))
-            if again:
-                self._in_flight.update(again)
-                actions.append(FetchBodies(other.peer, again))
-        return actions
+        """The peer did not answer, or left these bodies out: whoever else named them is asked.
 
-    def tick(self, now_ms: int) -> list[AskPool]:
-        """Ask those again whose answer did not name the window yet."""
-        actions = []
+        Where nobody is left, cursors stay, and their pages are read again.
+        """
+        requests, given_up = self._wanted.failed(peer, ids, now_ms)
+        failing = self._drains[peer]
+        if failing.asked is not None:
+            failing.asked = None
+            failing.retry_ms = now_ms + limits.RETRY_MS
+        for drain in self._drains.values():
+            if not drain.awaiting.isdisjoint(given_up):
+                drain.awaiting = set()
+                drain.done = False
+                drain.retry_ms = now_ms + limits.RETRY_MS
+        return requests
+
+    def tick(self, now_ms: int) -> list[Step]:
+        """Ask again whoever did not name the window yet, or failed, and others for late bodies."""
+        actions: list[Step] = list(self._wanted.tick(now_ms))
         for drain in self._drains.values():
             if drain.retry_ms is not None and drain.retry_ms <= now_ms:
                 drain.retry_ms = None
-                actions.append(AskPool(drain.peer, drain.position))
+                if not drain.awaiting:
+                    actions += self._ask(drain)
         return actions
 
     def next_ms(self) -> int | None:
-        times = [d.retry_ms for d in self._drains.values() if d.retry_ms is not None]
-        return min(times, default=None)
+        """When `tick` has something to do next."""
+        times = [d.retry_ms for d in self._drains.values()] + [self._wanted.next_ms()]
+        return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
-    def _advance(self, drain: Drain) -> list[Cursor | AskPool | FetchBodies]:
-        actions: list[Cursor | AskPool | FetchBodies] = []
+    def _advance(self, drain: Drain) -> list[Step]:
+        """Pass the page: nothing of it is awaited any more."""
+        actions: list[Step] = []
         if drain.next_position != drain.position:
             drain.position = drain.next_position
             actions.append(Cursor(drain.peer, drain.pool_id, drain.position))
         if not drain.done and drain.retry_ms is None:
-            actions.append(AskPool(drain.peer, drain.position))
+            actions += self._ask(drain)
         return actions
+
+    def _ask(self, drain: Drain) -> list[AskPool]:
+        """Ask for the next page; whoever had its share of asks waits for the next window."""
+        if drain.asks >= limits.SHARE_ASKS_PER_WINDOW:
+            drain.done = True
+            return []
+        drain.asks += 1
+        drain.asked = drain.position
+        return [AskPool(drain.peer, drain.position)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from restante import limits
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal, accept_statement
@@ -22,8 +23,6 @@ from restante.rules.intake import Intake, Record
 from restante.rules.judge import Bodies, Judge, build_batch
 from restante.rules.pool import PoolIndex, runs
 from restante.rules.share import Sharing
-
-NOT_YET_MS = 1_000  # when a proposer should come back, where no better time is known
 
 
 @dataclass(slots=True)
@@ -75,7 +74,9 @@ class Validator:
         self.sharing = Sharing(peers, restored.cursors)
         self.engine_slot = restored.engine_slot
         self._accepts = list(restored.accepts)
-        self._settled = freeze.settled_position(self.index, self.base, self.index.floor)
+        self.settled = freeze.settled_position(self.index, self.base, self.index.floor)
+        """No row below this position can be due any more; it only spares work."""
+        self._share_at_start = bool(self.freezes)
         self._begin_window(now_ms)
 
     def _restore_log(self, restored: Restored) -> None:
@@ -109,13 +110,17 @@ class Validator:
     def tick(self, now_ms: int) -> list[Action]:
         """Freeze what is due, then whatever else time brings: submit, propose, ask peers again."""
         actions = self._freeze(now_ms)
+        if self._share_at_start:
+            # Peers may hold what we missed while we were down; the next cut-off is far.
+            self._share_at_start = False
+            actions += self.sharing.cut_off(self.last_frozen)
         actions += self.sharing.tick(now_ms)
         actions += self._cosign(now_ms)
         if self._submit_at_ms is not None and now_ms >= self._submit_at_ms:
             self._submit_at_ms = now_ms + self.d.n * self.pace.step_ms
             assert self._certificate is not None
             actions.append(act.Submit(self.base.window, self._certificate))
-        if self._may_sign() and now_ms >= self.proposal_due_ms():
+        if self._may_propose() and now_ms >= self.proposal_due_ms():
             self._proposals_made += 1
             actions.append(act.Propose(self.base.window))
         return actions
@@ -123,7 +128,7 @@ class Validator:
     def next_ms(self) -> int:
         """When `tick` has something to do next."""
         times = [self.d.end_ms(self.last_frozen + 1)]
-        if self._may_sign():
+        if self._may_propose():
             times.append(self.proposal_due_ms())
         others = (self._submit_at_ms, self.sharing.next_ms())
         return min(times + [at_ms for at_ms in others if at_ms is not None])
@@ -150,18 +155,28 @@ class Validator:
     def _may_sign(self) -> bool:
         return self.cosigner.ready and self.halted is None and self.clock_trusted
 
+    def _may_propose(self) -> bool:
+        """A certificate that is known only waits for the engine: proposing anew adds nothing."""
+        return self._may_sign() and self._certificate is None and self.deciding is None
+
     # --- envelopes --------------------------------------------------------------------------
 
     def observed(self, arrivals: Iterable[Record], now_ms: int) -> list[Action]:
         """The network brought envelopes: pool what the reception rules take (step 1)."""
         actions = self._freeze(now_ms)
         pooled = self.intake.observe(arrivals)
-        return actions + self._append(pooled)
+        return actions + self._append(pooled) + self._settle(pooled)
 
     def _append(self, pooled: list[Record]) -> list[Action]:
         if not pooled:
             return []
         return [act.Append(self.index.size - len(pooled), tuple(pooled))]
+
+    def _settle(self, pooled: list[Record]) -> list[Action]:
+        """Peers' cursors may pass what came by another way."""
+        if not self.sharing.waiting:
+            return []
+        return list(self.sharing.settled(_id(raw) for _, raw in pooled))
 
     # --- judging ----------------------------------------------------------------------------
 
@@ -171,7 +186,7 @@ class Validator:
         answer = self._not_now(p, now_ms)
         if answer is not None:
             return [*actions, act.Reply(answer)]
-        ids = self.judge.resolve(p)
+        ids = self.judge.lists.resolve(p)
         if ids is None:
             return [*actions, act.Reply(Answer.resend())]
         return actions + self._verdict(p, ids)
@@ -180,14 +195,13 @@ class Validator:
         """Bodies came for a proposal that needs them: pool them, then judge it anew."""
         actions = self._freeze(now_ms)
         answer = self._not_now(p, now_ms)
-        ids = self.judge.listed(p.key, p.cid)
+        ids = self.judge.lists.get(p.key, p.cid)
         if answer is not None or ids is None:
             return [*actions, act.Reply(answer or Answer.resend())]
         wanted = set(ids)
         fresh = [raw for raw in raws if sha256(raw).digest() in wanted]
         pooled, forbidden = self.intake.admit(fresh, range(p.window, p.window + 1), now_ms)
-        actions += self._append(pooled)
-        actions += self.sharing.settled(_id(raw) for _, raw in pooled)
+        actions += self._append(pooled) + self._settle(pooled)
         if forbidden:
             return [*actions, act.Reply(Answer.invalid(sorted(forbidden), code="not-allowed"))]
         return actions + self._verdict(p, ids)
@@ -195,9 +209,9 @@ class Validator:
     def _not_now(self, p: Proposal, now_ms: int) -> Answer | None:
         """Why this proposal cannot be judged at all: no start, no base, no freeze."""
         if not self._may_sign():
-            return Answer.not_yet(NOT_YET_MS)
+            return Answer.not_yet(limits.NOT_YET_MS)
         if p.window > self.base.window or p.base_size > self.base.size:
-            return Answer.not_yet(NOT_YET_MS)
+            return Answer.not_yet(limits.NOT_YET_MS)
         if not decide.names_base(p.window, p.base_size, p.base_root, self.base):
             return Answer.conflict(self.base.window, self.base.size, self.base.root)
         if p.window > self.last_frozen:
@@ -205,7 +219,7 @@ class Validator:
         return None
 
     def _verdict(self, p: Proposal, ids: tuple[bytes, ...]) -> list[Action]:
-        due = self.judge.due(self.freezes[p.window], self._settled)
+        due = self.judge.due(self.freezes[p.window], self.settled)
         answer = self.judge.verdict(p, ids, due, self._bodies)
         if answer is not None:
             return [act.Reply(answer)]
@@ -257,7 +271,9 @@ class Validator:
         present = [row for row in rows if row is not None]
         if len(present) != len(rows):
             return [act.FetchBatch(self.base.window, self.deciding.cid)]
-        segment = build_batch(self.d, self.base.window, present, self._bodies)
+        segment = self.judge.built(self.deciding.cid) or build_batch(
+            self.d, self.base.window, present, self._bodies
+        )
         if segment.root_cid != self.deciding.cid:
             return [act.FetchBatch(self.base.window, self.deciding.cid)]
         return self._commit(segment, [row.id for row in present], now_ms)
@@ -291,7 +307,7 @@ class Validator:
         ]
         self.base.advance(entry, ids)
         halt = self._grown()
-        self._settled = freeze.settled_position(self.index, self.base, self._settled)
+        self.settled = freeze.settled_position(self.index, self.base, self.settled)
         self._begin_window(now_ms)
         actions += self._release()
         return actions + ([halt] if halt else self._cosign(now_ms))
@@ -348,7 +364,8 @@ class Validator:
         windows = range(min(self.base.window, self.last_frozen), self.last_frozen + 2)
         pooled, forbidden = self.intake.admit(fresh, windows, now_ms)
         actions += self._append(pooled)
-        settled = [id_ for id_ in asked if id_ in self.index or id_ in set(forbidden)]
+        worthless = set(forbidden)
+        settled = [id_ for id_ in asked if id_ in self.index or id_ in worthless]
         actions += self.sharing.settled(settled)
         left_out = wanted.difference(settled)
         return actions + (list(self.sharing.failed(peer, left_out, now_ms)) if left_out else [])
