@@ -267,8 +267,9 @@ def _car(data: bytes) -> Description:
         "blocks": len(blocks),
         "block_lengths": [len(block) for _, block in blocks[:_LISTED]],
     }
-    if blocks and blocks[0][0] == root:
-        told["first"] = describe(blocks[0][1])
+    # Not `describe`: a CAR may hold a CAR that holds a CAR.
+    if blocks and blocks[0][0] == root and cids.codec(root) == cids.DAG_CBOR:
+        told["first"] = _dag_cbor(blocks[0][1])
     return told
 
 
