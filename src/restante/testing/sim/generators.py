@@ -3,13 +3,23 @@
 from collections.abc import Callable
 from random import Random
 
+from restante.testing.sim.directed import DIRECTED
 from restante.testing.sim.links import Quality
 from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan
 
 Generator = Callable[[Random, int], Plan]
 
-HOSTILE_PROPOSERS = ("omit", "empty", "invalid", "repeat", "foreign-cid", "copies")
-MANNERS = ("accept", "silent", "fresh", "liar", "mixed")
+HOSTILE_PROPOSERS = (
+    "omit",
+    "empty",
+    "worst",
+    "invalid",
+    "repeat",
+    "foreign-cid",
+    "withhold",
+    "copies",
+)
+MANNERS = ("accept", "silent", "fresh", "liar", "mixed", "conflict")
 
 
 def faulty(n: int) -> int:
@@ -63,6 +73,7 @@ def _engine(plan: Plan, rng: Random, end_ms: int) -> None:
     if rng.random() < 0.25:
         plan.engine = rng.choice(("split", "split", "forging"))
         plan.checks -= {"I5"}
+        plan.bound_ms = 60_000
 
 
 def _envelopes(plan: Plan, rng: Random, end_ms: int) -> None:
@@ -104,6 +115,6 @@ def _faults(plan: Plan, rng: Random, end_ms: int) -> None:
         plan.fault(rng.randint(WINDOW_MS, end_ms + 8_000), "lose-log", rng.choice(honest))
 
 
-GENERATORS: dict[str, Generator] = {"calm": calm, "random": random}
+GENERATORS: dict[str, Generator] = {"random": random, "calm": calm, **DIRECTED}
 
 __all__ = ["GENERATORS", "HOSTILE_PROPOSERS", "MANNERS", "Generator", "Quality"]

@@ -9,6 +9,7 @@ from restante.formats import message
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
+from restante.testing.sim.disk import Archived
 from restante.testing.sim.links import Reply
 from restante.testing.sim.plan import GENESIS_S, key_of
 from restante.testing.sim.workload import Made
@@ -56,15 +57,19 @@ class Adversary:
         self._made[base, cid] = certificate.encode()
         self._sim.certified(base[0], cid)
 
-    def learn(self, data: bytes) -> None:
-        """An entry was handed to the engine; what is certified was heard already."""
-
-    def certificates(self, window: int, size: int, root: bytes) -> list[bytes]:
-        """All that can be certified on a base, in the order in which it became so."""
+    def certificates(
+        self, window: int, size: int, root: bytes
+    ) -> tuple[list[bytes], list[bytes]]:
+        """(CIDs, certificates) of all that is certified on a base, in the order it became so."""
         self._bases.setdefault(window, set()).add((window, size, root))
         for cid in self._cids.get(window, ()):
             self._assemble((window, size, root), cid)
-        return [made for (base, _), made in self._made.items() if base == (window, size, root)]
+        found = [
+            (cid, made)
+            for (base, cid), made in self._made.items()
+            if base == (window, size, root)
+        ]
+        return [cid for cid, _ in found], [made for _, made in found]
 
 
 class ByzantineValidator:
@@ -72,6 +77,7 @@ class ByzantineValidator:
 
     accept: everything, at once. silent: nothing. fresh: answers first, in each round with an
     envelope that nobody has. liar: misleads in every answer. mixed: any of them, by chance.
+    conflict: claims a later base to every proposer.
     """
 
     def __init__(self, sim: "Simulation", name: str, manner: str) -> None:
@@ -102,10 +108,18 @@ class ByzantineValidator:
                 reply(self._pool_page(manner, after))
             case "cosignature", _:
                 reply((0, b"", None))
-            case "batch", _:
-                reply(None)
+            case "batch", (window, cid):
+                reply(self._batch(window, cid))
             case _:
                 reply(True)
+
+    def _batch(self, window: int, cid: bytes) -> Archived | None:
+        """It serves what hostile proposers made, and the one batch that anyone can make."""
+        if cid in self.sim.hostile_batches:
+            return self.sim.hostile_batches[cid]
+        d = self.sim.d
+        segment = build(d.set_id, (), first_window=window, bucket_bits=d.bucket_bits)
+        return Archived(window, cid, segment, (), ()) if segment.root_cid == cid else None
 
     def _verdict(self, manner: str, p: Proposal) -> Answer:
         if manner == "fresh":
@@ -113,6 +127,8 @@ class ByzantineValidator:
             self._held[made.id] = made.raw
             self.sim.history.note("invents", self.name, made.id)
             return Answer.missing([made.id])
+        if manner == "conflict":
+            return Answer.conflict(p.window + 3, p.base_size + 3, bytes(32))
         if manner == "liar":
             nonsense = self.sim.rng.randbytes(32)
             some = p.ids[:1] or (nonsense,)
@@ -146,7 +162,8 @@ class ByzantineValidator:
 
 class HostileProposer:
     """Knows every envelope ever made, and proposes what its manner is to everyone, once a window
-    and base: omit, empty, invalid, repeat (what was in a batch before), foreign-cid, copies.
+    and base: omit, empty, worst (a full batch of the least work), invalid, repeat (what was in a
+    batch before), foreign-cid, withhold (an envelope that it gives to nobody), copies.
     """
 
     def __init__(self, sim: "Simulation", name: str, manner: str) -> None:
@@ -154,6 +171,7 @@ class HostileProposer:
         self.up, self.life = True, 0
         self.key = key_of(name)
         self._chosen: dict[bytes, list[Made]] = {}
+        self._accepts: dict[tuple[Statement, bytes], dict[bytes, bytes]] = {}
 
     def start(self) -> None:
         for window in range(self.sim.plan.windows):
@@ -184,12 +202,16 @@ class HostileProposer:
         known = [m for m in made if m.valid_in(window, d) and m.sent_s <= now_s + 10]
         in_log = {id_ for v in self.sim.history.chains.values() for b in v for id_ in b.ids}
         new = sorted((m for m in known if m.id not in in_log), key=lambda m: m.order)
-        new = new[: d.batch_max_envelopes]
+        every, new = new, new[: d.batch_max_envelopes]
         old = [m for m in known if m.id in in_log]
         broken = [m for m in made if not m.valid_in(window, d)]
         match self.manner:
             case "omit":
                 return [new[1:] if new else []]
+            case "worst":
+                return [every[-d.batch_max_envelopes :]]
+            case "withhold":
+                return [[self.sim.plan.mint.make(now_s)]]
             case "empty":
                 return [[]]
             case "invalid":
@@ -219,6 +241,9 @@ class HostileProposer:
         if self.manner == "foreign-cid":
             cid = cid[:4] + sha256(cid).digest()
         self._chosen[cid] = members
+        raws = tuple(m.raw for m in members)
+        archived = Archived(base[0], cid, segment, tuple(m.id for m in members), raws)
+        self.sim.hostile_batches[cid] = archived
         p = Proposal.make(
             self.key,
             set_id=d.set_id,
@@ -232,13 +257,27 @@ class HostileProposer:
         )
         self.sim.history.note("attacks", self.name, base[0], self.manner, cid, segment.count)
         for name in self.sim.d_names:
-            self._send(name, "proposal", (p,), cid)
+            self._send(name, "proposal", (p,), base, cid)
 
-    def _send(self, peer: str, op: str, args: tuple[Any, ...], cid: bytes) -> None:
+    def _send(
+        self, peer: str, op: str, args: tuple[Any, ...], base: Statement, cid: bytes
+    ) -> None:
         def replied(answer: Answer) -> None:
             self.sim.history.note("hears", self.name, peer, answer.kind, answer.code)
-            if answer.kind == "need" and op == "proposal":
+            if answer.kind == "accept":
+                self._collect(base, cid, answer)
+            if answer.kind == "need" and op == "proposal" and self.manner != "withhold":
                 raws = [m.raw for m in self._chosen[cid] if m.id in answer.ids]
-                self._send(peer, "push", (self.key.public_key, cid, raws), cid)
+                self._send(peer, "push", (self.key.public_key, cid, raws), base, cid)
 
         self.sim.links.call(self, peer, op, args, replied, lambda: None)
+
+    def _collect(self, base: Statement, cid: bytes, answer: Answer) -> None:
+        """Certify what n − f fell for."""
+        accepts = self._accepts.setdefault((base, cid), {})
+        accepts[answer.key_id] = answer.signature
+        if len(accepts) == self.sim.d.k:
+            chosen = tuple(sorted(accepts.items()))
+            data = Certificate(self.sim.d.set_id, *base, cid, chosen).encode()
+            self.sim.history.note("certified", self.name, base[0], cid)
+            self.sim.engine.submit(self.name, data)

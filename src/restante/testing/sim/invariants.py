@@ -11,11 +11,11 @@ from restante.testing.sim.workload import Made, full
 
 
 class Violation(AssertionError):
-    """An invariant does not hold."""
+    """Invariants do not hold; one event may break more than one."""
 
-    def __init__(self, invariant: str, detail: str) -> None:
-        super().__init__(f"{invariant}: {detail}")
-        self.invariant = invariant
+    def __init__(self, found: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {detail}" for name, detail in found.items()))
+        self.invariants = tuple(found)
 
 
 def _left_out(h: History, chain: tuple[Batch, ...]) -> Iterator[Made]:
@@ -58,7 +58,7 @@ def i3(h: History, tree: tuple[int, bytes]) -> Iterator[str]:
     """No two checkpoints that satisfy a policy conflict, whatever the engine does."""
     if h.cosigners(*tree) < h.d.k:
         return
-    size, root = tree
+    size, _ = tree
     prefix = h.trees[tree]
     for (other_size, other_root), other_prefix in h.trees.items():
         least = min(size, other_size)
@@ -105,27 +105,27 @@ class Checker:
         h = self._h
         self.asked += 1
         if h.lost:
-            self._require("I6", iter(h.lost))
+            self._require({"I6": iter(h.lost)})
         while self._certified < len(h.certified):
             window, cid, lacking = h.certified[self._certified]
             self._certified += 1
             if lacking is not None:
                 detail = f"batch {cid.hex()[-8:]} of window {window}: {lacking}"
-                self._require("holder", iter([detail]))
+                self._require({"holder": iter([detail])})
         if not h.dirty:
             return
         h.dirty = False
         while self._commits < len(h.commits):
             commit = h.commits[self._commits]
             self._commits += 1
-            for name, invariant in PER_COMMIT.items():
-                if name in self._checks:
-                    self._require(name, invariant(h, commit))
+            self._require({name: check(h, commit) for name, check in PER_COMMIT.items()})
         for tree in h.new_trees:
-            self._require("I3", i3(h, tree))
+            self._require({"I3": i3(h, tree)})
         h.new_trees.clear()
 
-    def _require(self, name: str, found: Iterator[str]) -> None:
-        detail = next(found, None) if name in self._checks else None
-        if detail is not None:
-            raise Violation(name, detail)
+    def _require(self, asked: dict[str, Iterator[str]]) -> None:
+        """Raises Violation with the first thing that each of them finds."""
+        details = {n: next(found, None) for n, found in asked.items() if n in self._checks}
+        broken = {name: detail for name, detail in details.items() if detail is not None}
+        if broken:
+            raise Violation(broken)

@@ -84,11 +84,8 @@ class HostileEngine(HonestEngine):
         super().__init__(sim)
         self._forging = forging
         self.views: dict[str, list[bytes]] = {}
-        # What a directed generator wants shown: (node, window) → index among what is possible.
-        self.preferences: dict[tuple[str, int], int] = {}
 
     def _order(self, data: bytes) -> None:
-        self._sim.adversary.learn(data)
         for node in self._sim.validators.values():
             node.poll_soon()
 
@@ -105,17 +102,23 @@ class HostileEngine(HonestEngine):
 
     def _choose(self, node: str, window: int, size: int, root: bytes) -> list[bytes] | None:
         rng = self._rng
-        certified = self._sim.adversary.certificates(window, size, root)
+        cids, certified = self._sim.adversary.certificates(window, size, root)
         if not certified:
             return None
         shown: list[bytes] = []
+        if self._sim.plan.show is not None:
+            batches = [self._sim.history.batches[cid] for cid in cids]
+            wanted = self._sim.plan.show(self._sim, node, window, batches)
+            if wanted is None:
+                self._sim.world.at(
+                    self._sim.world.now_ms + 500, self._sim.validators[node].poll_soon
+                )
+                return None
+            return [certified[wanted]]
         if self._forging:
             shown.append(forged(certified[0], self._sim, rng))
         wait = not self._sim.healed and len(certified) == 1 and rng.random() < 0.5
         if wait:
             self._sim.validators[node].poll_soon()
             return shown or None
-        preference = self.preferences.get((node, window))
-        if preference is None:
-            return [*shown, rng.choice(certified)]
-        return [*shown, certified[preference % len(certified)]]
+        return [*shown, rng.choice(certified)]

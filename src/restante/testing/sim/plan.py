@@ -73,7 +73,7 @@ class Plan:
     windows: int = 3
     parameters: dict[str, int] = field(default_factory=dict)
     byzantine: dict[str, str] = field(default_factory=dict)
-    """Validator → manner: accept, silent, fresh, liar or mixed."""
+    """Validator → manner: see `hostile.ByzantineValidator`."""
     proposers: dict[str, str] = field(default_factory=lambda: {"p0": "honest"})
     """Outsider → manner: honest, or a hostile one (see `hostile`)."""
     arrivals: list[Arrival] = field(default_factory=list)
@@ -85,6 +85,8 @@ class Plan:
     """Of the links until `heal_ms`; perfect after it."""
     engine: str = "honest"
     """honest, split (shows everyone what it likes) or forging (invents entries too)."""
+    show: Callable[["Simulation", str, int, list[frozenset[bytes]]], int | None] | None = None
+    """What a split engine shows a validator of the batches certified on its base; None: nothing."""
     junk: float = 0.0
     """Chance that junk, stale or doubled entries come before an honest engine's next one."""
     engine_delay_ms: int = 300
@@ -92,9 +94,11 @@ class Plan:
     engine_stalls: list[tuple[int, int]] = field(default_factory=list)
     heal_ms: int = 0
     """When faults end: what I5 counts from."""
+    bound_ms: int | None = None
+    """How long after the last cut-off and `heal_ms` all must be decided; None: a general bound."""
     pool_page_ids: int = 3
     ruined: set[str] = field(default_factory=set)
-    """Validators that count as faulty although they run honest code (a restored lock)."""
+    """Validators whose disk broke a promise (a restored lock): what they hold counts no more."""
     checks: frozenset[str] = SAFETY | {"I5"}
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Runs by seed, and their outcome."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -10,6 +10,7 @@ from unittest import mock
 from restante.formats import message, note
 from restante.testing.sim.generators import GENERATORS
 from restante.testing.sim.invariants import Violation
+from restante.testing.sim.mutants import MUTANTS
 from restante.testing.sim.simulation import Simulation
 
 _verify = note.ed25519_verifies
@@ -40,28 +41,34 @@ class Outcome:
     events: int
     virtual_s: float
     decided: int
-    invariant: str | None = None
-    """The invariant that does not hold, or None."""
+    violated: tuple[str, ...] = ()
+    """The invariants that do not hold."""
     detail: str = ""
     trace: list[str] = field(default_factory=list)
 
     def report(self) -> str:
         """For a person: what failed, how to see it again, and the last events before it."""
-        again = f"restante dev sim --generator {self.generator} --validators {self.n}"
-        head = f"{self.invariant} violated: {self.detail}\nrun again: {again} --seed {self.seed} --runs 1"
-        return "\n".join([head, *self.trace])
+        again = (
+            f"restante dev sim --seed {self.seed} --runs 1"
+            f" --generator {self.generator} --validators {self.n}"
+        )
+        return "\n".join([f"violated: {self.detail}", f"run again: {again}", *self.trace])
 
 
-def simulate(seed: int, generator: str = "random", n: int = 4) -> Outcome:
+def simulate(
+    seed: int, generator: str = "random", n: int = 4, mutant: str | None = None
+) -> Outcome:
     """One run: a pure function of its arguments."""
     plan = GENERATORS[generator](Random(f"{generator} {n} {seed}"), n)
-    with remembered_signatures():
+    switched_off = MUTANTS[mutant].applied() if mutant else nullcontext()
+    with remembered_signatures(), switched_off:
         sim = Simulation(plan)
-        invariant, detail = None, ""
+        violated: tuple[str, ...] = ()
+        detail = ""
         try:
             sim.run()
         except Violation as violation:
-            invariant, detail = violation.invariant, str(violation)
+            violated, detail = violation.invariants, str(violation)
     return Outcome(
         seed,
         generator,
@@ -69,7 +76,7 @@ def simulate(seed: int, generator: str = "random", n: int = 4) -> Outcome:
         sim.world.events,
         sim.since_genesis_ms / 1000,
         max(len(chain) for chain in sim.history.chains.values()),
-        invariant,
+        violated,
         detail,
-        sim.history.lines() if invariant else [],
+        sim.history.lines() if violated else [],
     )

@@ -6,7 +6,7 @@ from hashlib import sha256
 from random import Random
 from statistics import median
 
-from restante.formats import whisper
+from restante.formats import message, whisper
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Proposal
@@ -14,6 +14,7 @@ from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
 from restante.formats.tree import Frontier, leaf_hash
 from restante.rules import actions as act
+from restante.testing.sim.disk import Archived
 from restante.testing.sim.history import Batch, History
 from restante.testing.sim.hostile import Adversary, ByzantineValidator, HostileProposer
 from restante.testing.sim.invariants import Checker, Violation
@@ -65,6 +66,7 @@ class Simulation:
         if plan.adversary is not None:
             rule = plan.adversary
             self.links.adversary = lambda source, target, op: rule(self, source, target, op)
+        self.hostile_batches: dict[bytes, Archived] = {}
         self._verified: dict[int, Proposal] = {}
         self.healed = False
         self.over = False
@@ -74,7 +76,7 @@ class Simulation:
     def _set_up_history(self) -> None:
         h = self.history
         h.honest = set(self.validators) - self.plan.ruined
-        h.byzantine = set(self.byzantine) | self.plan.ruined
+        h.byzantine = set(self.byzantine)
         for name in self.validators:
             h.pooled[name], h.frozen[name], h.cosigned[name] = {}, {}, {}
             h.chains[name] = ()
@@ -103,7 +105,8 @@ class Simulation:
         self.nemesis.schedule()
         last_end = self.d.end_ms(self.plan.windows - 1)
         deadline = max(last_end, self.genesis_ms + self.plan.heal_ms)
-        deadline += SETTLE_MS + self.plan.windows * WINDOW_BOUND_MS
+        bound_ms = self.plan.bound_ms
+        deadline += bound_ms or SETTLE_MS + self.plan.windows * WINDOW_BOUND_MS
         while world.events < EVENTS_MAX and world.now_ms < deadline:
             if not world.step():
                 break
@@ -128,6 +131,8 @@ class Simulation:
 
     def _complete(self) -> bool:
         """Whether every live validator has decided every window, and k keys cosigned each."""
+        if any(v.machine is None and not v.halted for v in self.validators.values()):
+            return False
         return all(
             len(self.history.chains[v.name]) >= self.plan.windows for v in self.live()
         ) and all(self._cosigned(size) for size in range(1, self.plan.windows + 1))
@@ -144,7 +149,7 @@ class Simulation:
             return
         if not self._complete():
             state = {v.name: len(self.history.chains[v.name]) for v in self.live()}
-            raise Violation("I5", f"of {self.plan.windows} windows are decided: {state}")
+            raise Violation({"I5": f"of {self.plan.windows} windows are decided: {state}"})
 
     # --- what nodes ask -----------------------------------------------------------------------
 
@@ -200,7 +205,11 @@ class Simulation:
     def accept_leaves(self, node: ValidatorNode, answer: Answer, accept: act.Accept | None) -> None:
         """A verdict goes out: it must be durable, and so must every body of the batch (R2)."""
         h = self.history
-        if accept is None:
+        if accept is None or answer.signature != node.key.sign(
+            message.accept_statement(
+                self.d.set_id, accept.window, accept.base_size, accept.base_root, accept.cid
+            )
+        ):
             h.lost.append(f"{node.name} sends an accept that it has not written down")
             return
         h.accept(node.name, accept.window, accept.base_size, accept.base_root, accept.cid)
