@@ -65,6 +65,7 @@ class Outsider:
         self._round: Round | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._network: Network | None = None
+        self._behind_ms = 0
         self.following_error = ""
         self.certified = 0
         """Windows that this proposer got certified since its start."""
@@ -95,6 +96,7 @@ class Outsider:
     async def _observe(self, network: Network) -> None:
         async for group in network.arrivals():
             self._persist(self._observed(group))
+            self._behind_ms = max(0, self._clock.now_ms() - group[-1].arrival_ms)
 
     async def _follow(self, base: Base) -> None:
         """Keep the base at the newest checkpoint; look often while one is due."""
@@ -231,8 +233,9 @@ class Outsider:
             "name": self.name,
             "key": self._key.public_key.hex(),
             "window": self.d.window_of(now_ms),
-            "decided": None if base_window is None else base_window - 1,
+            "decided": -1 if base_window is None else base_window - 1,
             "lag_ms": lag_ms,
+            "behind_ms": self._behind_ms,
             "certified": self.certified,
             "pool": {"envelopes": len(self.index), "bytes": self._pool.size_bytes},
             "reception": dict(self.intake.outcomes),

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from restante.client.memory import FolderMemory
+from restante.client.sources import FolderSource, Source, parse_source
 from restante.durable import Hook, no_hook
 from restante.errors import ConfigError
 from restante.formats.descriptor import Descriptor
 from restante.networks.whisper.keccak import keccak256
 from restante.node import adapters
 from restante.node.config import Config
+from restante.node.gateway import Gateway
 from restante.node.home import Home, read_key
 from restante.node.http import Listener, build_app
 from restante.node.outsider import Outsider
@@ -21,6 +24,7 @@ from restante.node.peers import Peers, open_client
 from restante.node.pool import ID_BYTES, Pool
 from restante.node.routes_node import common_routes
 from restante.node.state import State
+from restante.node.upstream import Upstream
 from restante.node.validating import Validating
 from restante.node.validator import ValidatorNode
 from restante.ports import Clock, Engine, Store
@@ -90,6 +94,8 @@ class Node:
             await node._open_validator(home, hook, stack)
         elif "proposer" in roles:
             await node._open_proposer(home, hook, stack)
+        if "gateway" in roles:
+            node._open_gateway(home, stack)
         return node
 
     async def work(self) -> None:
@@ -167,6 +173,34 @@ class Node:
         app = build_app(routes, self._clock)
         self._jobs += [lambda: outsider.run(network), lambda: listener.serve(app)]
         self.urls["proposer"] = listener.url
+
+    def _open_gateway(self, home: Home, stack: AsyncExitStack) -> None:
+        d, config = self._d, self._config
+        listener = Listener(config.text("gateway.host"), config.int_("gateway.port"))
+        stack.callback(listener.close)
+        upstream = Upstream(
+            d, home.read_policy(d), self._sources(home), FolderMemory(home.cache / "memory")
+        )
+        gateway = Gateway(
+            d, upstream, home.cache, config.int_("gateway.cache_max_bytes"), self._clock
+        )
+        stack.callback(gateway.close)
+        routes = common_routes(lambda: self._status(gateway.status()), None, d.max_envelope_bytes)
+        app = build_app(routes + gateway.routes(), self._clock)
+        self._jobs.append(lambda: listener.serve(app))
+        self.urls["gateway"] = listener.url
+
+    def _sources(self, home: Home) -> list[Source]:
+        """What the gateway reads: as configured, or the validators, or the archive beside it."""
+        named = self._config.list_("gateway.sources")
+        if named:
+            return [
+                parse_source(each if "://" in each else str(home.path / each)) for each in named
+            ]
+        own: list[Source] = []
+        if "validator" in self._config.list_("node.roles"):
+            own = [FolderSource(home.archive, "own archive")]
+        return own + [parse_source(url) for url in self._config.table("peers").values()]
 
     def _pace(self) -> Pace:
         config = self._config

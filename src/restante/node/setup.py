@@ -105,7 +105,10 @@ def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: in
     if window_s != 30:
         # R7 needs this much: see the descriptor.
         parameters["slack_s"] = max(90, 2 * window_s + 20)
-    d, policy, origin = new_set(name, [key.vkey()], 0, parameters=parameters)
+    port = values.get("gateway.port", 0)
+    # So that the policy file alone starts a client on this machine.
+    contacts = [(name, f"http://127.0.0.1:{port}")] if port else []
+    d, policy, origin = new_set(name, [key.vkey()], 0, parameters=parameters, contacts=contacts)
     make_directories(home.path)
     write_key(home.validator_key, key, COSIGNATURE_V1)
     write_key(home.proposer_key, proposer, ED25519)
@@ -117,11 +120,22 @@ def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: in
     write_file(home.config, template(values).encode())
 
 
-def join(home: Home) -> Descriptor:
-    """Make the lock state of the validator key in `home`, for the set whose files are there.
+def adopt(directory: Path, files: Path) -> None:
+    """Copy a set's files beside a validator's key. Raises StateError `exists` for other ones."""
+    source, home = Home(files), Home(directory)
+    d = source.read_descriptor()
+    policy, origin = source.read_policy(d), read_key(source.origin_key)
+    if home.descriptor.exists() and home.read_descriptor().set_id == d.set_id:
+        return
+    write_set(directory, d, policy, origin)
+
+
+def join(directory: Path) -> Descriptor:
+    """Make the lock state of the validator key in a folder, for the set whose files are there.
 
     Raises ConfigError, StateError.
     """
+    home = Home(directory)
     d, key = home.read_descriptor(), read_key(home.validator_key)
     own = d.validator(key.name)
     if own is None or own.public_key != key.public_key:
@@ -134,6 +148,11 @@ def join(home: Home) -> Descriptor:
     read_key(home.origin_key)
     refuse_existing([home.lock, home.pool, home.archive])
     create_validator(home, d, key)
+    if not home.config.exists():
+        policy = home.read_policy(d)
+        peers = {name: url for name, url in policy.contacts if name != key.name}
+        values: dict[str, Value] = {"node.roles": ["validator"], "peers": peers}
+        write_file(home.config, template(values).encode())
     return d
 
 

@@ -355,7 +355,8 @@ class ValidatorNode:
         """Decide passed windows in a row, a group of them under one fsync (design §8).
 
         Until a group is durable only engine entries leave the process, and they bring the same
-        decisions of quiet windows back. Whoever answers somebody else in between ends the group first (`carry`).
+        decisions of quiet windows back. Whoever answers somebody else in between ends the group
+        first (`carry`).
         """
         async with self._engine_turn:
             while self._passed_alone():

@@ -1,0 +1,158 @@
+"""The gateway role: a verifying pull-through cache. It has no key, and nobody need trust it.
+
+One request for an object goes to the sources however many ask for it at once.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from restante import limits
+from restante.errors import Unavailable
+from restante.formats import cid as cids
+from restante.formats.descriptor import Descriptor
+from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
+from restante.node.blocks import BlockIndex
+from restante.node.cache import Cache
+from restante.node.routes_archive import archive_routes
+from restante.node.upstream import Upstream
+from restante.ports import Clock
+
+
+class Gateway:
+    """A `Reader` over a cache and its upstream."""
+
+    def __init__(
+        self, d: Descriptor, upstream: Upstream, directory: Path, max_bytes: int, clock: Clock
+    ) -> None:
+        self._d = d
+        self._upstream = upstream
+        self._clock = clock
+        self._cache = Cache(directory / "files", max_bytes)
+        self._blocks = BlockIndex(directory / "blocks.db")
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._notes: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    def close(self) -> None:
+        self._upstream.close()
+        self._blocks.close()
+
+    def routes(self) -> list[BaseRoute]:
+        return archive_routes(self, self._d.set_id)
+
+    # --- Reader -----------------------------------------------------------------------------
+
+    async def length(self, path: str) -> int:
+        if is_mutable(check_path(path)):
+            return len(await self._note(path))
+        return await self._have(path)
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        if is_mutable(check_path(path)):
+            return (await self._note(path))[offset : offset + length]
+        await self._have(path)
+        data = await asyncio.to_thread(self._cache.read, path, offset, length)
+        if data is None:
+            raise Unavailable(f"{path} has just gone", code="source-unavailable")
+        return data
+
+    async def block(self, cid: bytes) -> bytes:
+        data = await asyncio.to_thread(self._cached_block, cid)
+        if data is not None:
+            return data
+        path = f"blocks/{cids.to_text(cid)}"
+
+        def fetch() -> None:
+            self._cache.put(path, self._upstream.block(cid))
+
+        await self._once(path, fetch)
+        data = await asyncio.to_thread(self._cache.read, path)
+        if data is None:
+            raise Unavailable(f"{path} has just gone", code="source-unavailable")
+        return data
+
+    # --- what is fetched --------------------------------------------------------------------
+
+    async def _have(self, path: str) -> int:
+        """Have an immutable file in the cache; its length."""
+        size = self._cache.length(path)
+        if size is None:
+            await self._once(path, lambda: self._fetch(path))
+            size = self._cache.length(path)
+        if size is None:
+            raise Unavailable(f"{path} has just gone", code="source-unavailable")
+        return size
+
+    def _fetch(self, path: str) -> None:
+        files = self._upstream.file(path)
+        if path.startswith("segment/"):
+            _, window, _ = parse_segment_path(path)
+            self._blocks.add(window, [files[each] for each in files])
+        for each, data in files.items():
+            self._cache.put(each, data)
+
+    def _cached_block(self, cid: bytes) -> bytes | None:
+        for place in self._blocks.find(cid):
+            path = segment_path(0, place.window, place.part)
+            data = self._cache.read(path, place.offset, place.length)
+            if data is not None and cids.cid_of(cids.codec(cid), data) == cid:
+                return data
+        return self._cache.read(f"blocks/{cids.to_text(cid)}")
+
+    async def _note(self, path: str) -> bytes:
+        """A mutable file, not older than GATEWAY_FRESH_S."""
+        kept = self._notes.get(path)
+        if kept is not None and time.monotonic() - kept[0] < limits.GATEWAY_FRESH_S:
+            return kept[1]
+
+        def fetch() -> None:
+            newest = path == "checkpoint"
+            data = self._upstream.checkpoint() if newest else self._upstream.named(path)
+            self._notes[path] = time.monotonic(), data
+
+        await self._once(path, fetch)
+        return self._notes[path][1]
+
+    async def _once(self, path: str, fetch: Callable[[], None]) -> None:
+        """Fetch, unless somebody does already; then share what comes of it."""
+        if self._absent.get(path, 0.0) > time.monotonic():
+            raise Unavailable(f"no source had {path} a moment ago", code="not-found")
+        running = self._under_way.get(path)
+        if running is None:
+            running = asyncio.ensure_future(asyncio.to_thread(fetch))
+            self._under_way[path] = running
+            running.add_done_callback(lambda _: self._under_way.pop(path, None))
+        try:
+            await asyncio.shield(running)
+        except Unavailable as error:
+            if error.code == "not-found":
+                self._absent[path] = time.monotonic() + limits.GATEWAY_ABSENT_S
+                if len(self._absent) > limits.GATEWAY_ABSENT:
+                    self._absent.popitem(last=False)
+            raise
+
+    # --- status -----------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What an operator asks first; `reasons` is empty when all is well."""
+        now_ms = self._clock.now_ms()
+        size = self._upstream.size
+        liars = [c for c in self._upstream.complaints.values() if c.lied]
+        return {
+            "window": self._d.window_of(now_ms),
+            "size": size,
+            "sources": self._upstream.sources,
+            "requests": self._upstream.requests,
+            "cache_bytes": self._cache.size_bytes,
+            "complaints": [
+                {"source": c.source, "code": c.code, "path": c.path, "lied": c.lied}
+                for c in self._upstream.complaints.values()
+            ],
+            "reasons": [{"code": c.code, "message": f"{c.source} lied: {c.detail}"} for c in liars],
+        }
