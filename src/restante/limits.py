@@ -286,3 +286,7 @@ GATEWAY_ABSENT_S = 0.5
 GATEWAY_ABSENT = 4_096
 # Sources asked at once.
 GATEWAY_WORKERS = 8
+
+# --- retention -----------------------------------------------------------------------------
+# Windows between two looks at what may go: half an hour.
+RETENTION_EVERY = 60

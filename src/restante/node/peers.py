@@ -5,6 +5,7 @@ what was asked for, parsed strictly, or an Unavailable: the caller tries again o
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,12 +26,15 @@ from restante.formats.exchange import (
 )
 from restante.formats.message import Answer, Proposal
 from restante.formats.paths import segment_path
-from restante.formats.segment import Contents, read_cars
+from restante.formats.segment import Contents, Segment, read_cars
 from restante.formats.whisper import parse as parse_envelope
 from restante.node.skew import Offset, Offsets
+from restante.node.waiting import retries
 from restante.ports import Clock
 
 T = TypeVar("T")
+
+log = logging.getLogger("restante.peers")
 
 TIME_HEADER = "Restante-Time-Ms"
 DAG_CBOR_TYPE = "application/vnd.ipld.dag-cbor"
@@ -156,6 +160,17 @@ class Peers:
         if contents.segment.root_cid != cid:
             raise self._nonsense(name, f"another segment for window {window}")
         return contents
+
+    async def any_segment(self, window: int, cid: bytes) -> Segment:
+        """A window's segment from whoever has it, for as long as it takes."""
+        async for attempt in retries():
+            for name in self.names:
+                try:
+                    return (await self.segment(name, window, cid)).segment
+                except Unavailable as error:
+                    if attempt == 0:
+                        log.info("segment of window %d: %s", window, error)
+        raise AssertionError("retries never end")
 
     async def file(self, name: str, path: str, max_bytes: int) -> bytes:
         """A file of a validator's archive, unverified. Raises Unavailable (`not-found`)."""

@@ -125,6 +125,9 @@ class Node:
         client = open_client()
         stack.push_async_callback(client.aclose)
         peers = Peers(d, self._peer_urls(key.name), client, self._clock)
+        if d.n > 1:
+            # What counts for *new* must be here before anything is judged.
+            await state.repair(peers.any_segment, state.missing_recent())
         proposing = "proposer" in config.list_("node.roles")
         node = ValidatorNode(
             d,
@@ -139,7 +142,16 @@ class Node:
             proposer=read_key(home.proposer_key) if proposing else None,
         )
         network = adapters.open_network(config, self._clock, home)
-        validating = Validating(node, key, origin, home.read_policy(d), state, network, stores)
+        validating = Validating(
+            node,
+            key,
+            origin,
+            home.read_policy(d),
+            state,
+            network,
+            stores,
+            retention_days=config.int_("validator.retention_days"),
+        )
         validating.announce(config.text("listen.url") or listener.url)
         routes = common_routes(
             lambda: self._status(validating.status()), validating.hand_in, d.max_envelope_bytes

@@ -4,7 +4,7 @@ Everything here is written before anything that follows from it leaves the proce
 raised to the top and ends it, and the next start rebuilds the machine from what is on disk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 
@@ -15,7 +15,7 @@ from restante.formats.checkpoint import Checkpoint
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.note import Signature, VerifierKey
-from restante.formats.segment import read_cars
+from restante.formats.segment import Segment, read_cars
 from restante.formats.whisper import parse as parse_envelope
 from restante.node.archive import Archive, Changes
 from restante.node.home import Home
@@ -30,6 +30,10 @@ from restante.rules.pool import Row
 from restante.rules.validator import Restored
 
 _LOCKED = (act.Freeze, act.Accept, act.Advance, act.Cosign, act.Cursor, act.Commit)
+
+
+Fetch = Callable[[int, bytes], Awaitable[Segment]]
+"""The segment of a window with this CID, for as long as it takes."""
 
 
 class State:
@@ -283,6 +287,24 @@ class State:
         self.outbox.enqueue(self._segments | grown, self.archive.size)
         self._segments = Changes()
         self._commits.clear()
+
+    # --- retention --------------------------------------------------------------------------
+
+    def retain(self, newest_decided: int, floor: int) -> None:
+        """Give up what no rule needs any more below the newest decided window, and, below `floor`,
+        what is older than the operator keeps."""
+        self.lock.prune(newest_decided)
+        if floor > self.archive.floor:
+            self.outbox.enqueue(self.archive.release_below(floor))
+
+    async def repair(self, fetch: Fetch, windows: Sequence[int]) -> None:
+        """Put segments back that the archive has lost; `fetch` gets them from the peers."""
+        for window in windows:
+            decision = self.lock.decision(window)
+            if decision is None:
+                continue
+            segment = await fetch(window, decision.cid)
+            self.outbox.enqueue(self.archive.put_segment(window, segment.cars()))
 
     # --- what is published ------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
+from restante import limits
 from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.contact import ContactNote
@@ -38,7 +39,11 @@ class Validating:
         state: State,
         network: Network | None,
         stores: list[Store],
+        *,
+        retention_days: int,
     ) -> None:
+        """`retention_days` 0 keeps everything."""
+        self._retained = retention_days * 86_400 // node.d.window_s
         self.node = node
         self.state = state
         self._key = key
@@ -75,8 +80,17 @@ class Validating:
             tasks.create_task(self.reception.run())
             tasks.create_task(self.cosignatures.run())
             tasks.create_task(self.watch.run())
+            if self.node.d.n > 1:
+                tasks.create_task(self._refill())
             for store in self._stores:
                 tasks.create_task(self.state.outbox.drain(store))
+
+    async def _refill(self) -> None:
+        """Put back whatever else the archive has lost."""
+        archive = self.state.archive
+        stop = self.node.d.first_window + archive.size
+        missing = archive.missing_segments(archive.floor, stop)
+        await self.state.repair(self.node.peers.any_segment, missing)
 
     def hand_in(self, raw: bytes) -> bytes:
         """Pool an envelope durably, and send it on to the network; its id. Raises as the node."""
@@ -109,6 +123,11 @@ class Validating:
                 }
             },
         )
+
+        if commit.window % limits.RETENTION_EVERY == 0:
+            floor = commit.window - self._retained if self._retained else 0
+            # The newest freeze stays: it says how far windows were frozen.
+            self.state.retain(commit.window, floor)
 
     def _cosigned(self, cosign: act.Cosign) -> None:
         self.cosignatures.grown()

@@ -89,9 +89,8 @@ class ValidatorNode:
         self._behind_group: list[Action] = []
         self.engine_error: RestanteError | None = None
         self.behind_ms = 0
-        """How late, on the clock, the newest arrivals or the newest due time were dealt with."""
-        self.behind_ms = 0
-        """How much later than asked for time was last looked at: a replay must not outrun us."""
+        """How late, on the clock, the newest arrivals or the newest due time were dealt with: a
+        replay must not outrun us."""
 
     async def run(self, network: Network | None) -> None:
         """Work until cancelled; a failure of anything durable is raised."""
