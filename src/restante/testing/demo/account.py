@@ -12,8 +12,8 @@ HEADER = (
     f"{'window':>6}  {'cut-off':8}  {'prop':>4} {'amend':>5} {'envel':>5} {'bytes':>7}  "
     f"{'batch CID':15}  {'cosigned':8} {'ms':>5}  p2 was told"
 )
-# Answers that are no verdict on what p2 proposed.
-_NEUTRAL = frozenset({"not-yet", "conflict", "need", "resend", "accept", "queue-full"})
+# Answers that are no refusal; *conflict* is: the window was decided without p2.
+_NEUTRAL = frozenset({"not-yet", "need", "resend", "accept"})
 
 
 @dataclass(slots=True)
@@ -28,12 +28,14 @@ class Account:
     """Keys, in hex, of p1 and the validators."""
     refusals: Counter[str] = field(default_factory=Counter)
     """What p2 was refused for, over the run, summed over validators."""
-    accepted: int = 0
-    """Accepts that p2's own key ever got."""
+    certified: list[int] = field(default_factory=list)
+    """Windows in which k validators accepted what p2 proposed."""
+    k: int = 3
 
     def line(self, window: int, records: list[dict[str, Any]], cosigned: int) -> str:
         """The line of a decided window from the validators' records of it."""
         told: Counter[str] = Counter()
+        accepts = 0
         proposers: set[str] = set()
         for record in records:
             for key, entry in record["proposers"].items():
@@ -41,8 +43,9 @@ class Account:
                 if key in self.honest:
                     continue
                 told.update(entry["answers"])
-                if key == self.hostile:
-                    self.accepted += entry["answers"].get("accept", 0)
+                accepts += "accept" in entry["answers"]
+        if accepts >= self.k:
+            self.certified.append(window)
         refused = Counter({code: n for code, n in told.items() if code not in _NEUTRAL})
         self.refusals += refused
         best = next(record for record in records if record["decided_ms"] is not None)
@@ -60,7 +63,8 @@ class Account:
 
 
 def _words(counts: Counter[str]) -> str:
-    return ", ".join(f"{code} ×{count}" for code, count in sorted(counts.items()))
+    shown = {"conflict": "too late"}
+    return ", ".join(f"{shown.get(c, c)} ×{count}" for c, count in sorted(counts.items()))
 
 
 def sums(counts: Counter[str]) -> str:

@@ -8,7 +8,10 @@
 LIE-FILE holds the name of the lie and is read at every request, so that a running liar can change.
 """
 
+import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -30,15 +33,23 @@ class Liar:
         self._lie_file = lie_file
         self._oldest: bytes | None = None
 
+    async def remember(self) -> None:
+        """Keep the first checkpoint that there is, for later."""
+        while self._oldest is None:
+            with contextlib.suppress(httpx2.HTTPError):
+                answer = await self._client.get("/checkpoint")
+                if answer.is_success:
+                    self._oldest = answer.content
+            await asyncio.sleep(0.2)
+
     async def serve(self, request: Request) -> Response:
         headers = {"Range": request.headers["range"]} if "range" in request.headers else {}
         path = request.url.path
         answer = await self._client.get(path, params=request.query_params, headers=headers)
         body = answer.content
         lie = self._lie_file.read_text().strip()
-        if path == "/checkpoint" and answer.status_code == httpx2.codes.OK:
-            self._oldest = self._oldest or body
-            body = self._oldest if lie == "stale" else body
+        if path == "/checkpoint" and lie == "stale":
+            body = self._oldest or body
         if lie == "flip" and path.startswith("/segment/") and body and answer.is_success:
             body = body[:-1] + bytes([body[-1] ^ 1])
         kept = {name: answer.headers[name] for name in _FORWARDED if name in answer.headers}
@@ -48,7 +59,15 @@ class Liar:
 def main(upstream: str, port: int, lie_file: Path) -> None:
     """Serve until ended."""
     liar = Liar(upstream, lie_file)
-    app = Starlette(routes=[Route("/{path:path}", liar.serve, methods=["GET", "HEAD"])])
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        remembering = asyncio.create_task(liar.remember())
+        yield
+        remembering.cancel()
+
+    route = Route("/{path:path}", liar.serve, methods=["GET", "HEAD"])
+    app = Starlette(routes=[route], lifespan=lifespan)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 

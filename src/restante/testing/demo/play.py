@@ -21,8 +21,8 @@ VICTIM = "v3"
 AWAY_WINDOWS = 3
 _POLL_S = 0.1
 _START_S = 60.0
-# After the last arrival: one window for what came late (R7), and one that shows it is quiet.
-_AFTER_WINDOWS = 2
+# After the window of the last arrival: one for what came late (R7).
+_AFTER_WINDOWS = 1
 _STALL_S = 60.0
 
 Say = Callable[[str], None]
@@ -183,7 +183,9 @@ class Play:
     def _read(self) -> None:
         scene, say, faults = self._scene, self._say, self._outcome.faults
         refusals = self._account.refusals
-        say(f"\np2 was refused over the run for: {sums(refusals)}; accepted: none of its batches")
+        say(f"\np2 was refused over the run for: {sums(refusals)}")
+        if self._account.certified:
+            faults.append(f"p2's batches were accepted in windows {self._account.certified}")
         for code in ("missing", "not-allowed"):
             if not refusals[code]:
                 faults.append(f"p2 was never refused for {code}")
@@ -197,14 +199,18 @@ class Play:
         told = reading.summary
         say(
             f"  complete to window {told.complete_to_window}; final for what was sent before "
-            f"{time.strftime('%H:%M:%S', time.gmtime(told.final_before_s))} UTC; blind windows: "
-            f"{len(told.blind) or 'none'}; unknown: {len(told.unknown) or 'none'}"
+            f"{time.strftime('%H:%M:%S', time.gmtime(told.final_before_s))} UTC"
+        )
+        blind = [w for start, stop in told.blind for w in range(start, stop)]
+        say(
+            f"  blind windows (too few watched): {', '.join(map(str, blind)) or 'none'}; "
+            f"the recording ends with window {scene.last_window}"
         )
         say(f"  {told.requests} requests, {told.bytes_fetched:,} bytes, topics hidden in buckets")
         faults += reading.faults
         if reading.decrypted != len(self._truth.messages):
             faults.append("not every known plaintext was decrypted")
-        if told.blind:
+        if any(window <= scene.last_window for window in blind):
             faults.append(f"blind windows: {told.blind}")
         self._caught(told.complaints, urls[0], "a flipped bit in a page")
         scene.lie.write_text("stale\n")
