@@ -1,10 +1,10 @@
 """p2, a hostile proposer: everything a node's proposer role is, but for what it proposes.
 
-In odd windows it leaves the envelope with the lowest id out, and does not amend: the lowest of those
-that it saw so early that everybody must have seen them before the cut-off, since leaving a late one
-out would be lawful. In even ones it amends until nothing is missing, but keeps one envelope whose
-nonce is broken. In every fifth window a hundred copies of its proposal go out besides, half of them
-under keys made for it.
+In odd windows it leaves the envelope with the lowest id out, and does not amend: the lowest of
+those that it saw so early that everybody must have seen them before the cut-off, since leaving a
+late one out would be lawful. In even ones it amends until nothing is missing, but keeps one
+envelope whose nonce is broken. In every fifth window a hundred copies of its proposal go out
+besides, half of them under keys made for it.
 
     python -m restante.testing.demo.hostile NODE-FOLDER
 """

@@ -27,6 +27,22 @@ _STALL_S = 60.0
 
 Say = Callable[[str], None]
 
+PROLOGUE = """\
+Restante, all of it in separate processes on this machine, on recorded traffic ({trace}).
+
+Each of these watched the same gossip network through eyes of its own, so their views differ:
+  v1 … v4   validators: judge what is proposed; any 3 of the 4 sign for the set {set}…
+  p1        a proposer: in each window of 30 s it batches what it saw
+  p2        a hostile one: leaves an envelope out (odd windows), slips a broken one in (even
+            windows), floods with 100 copies (every fifth)
+And for those who read:
+  gateway   serves the archive, holds no key;  liar  the same, but it turns a bit over
+
+A line comes when 3 validators have cosigned a window. prop: who proposed; amend: how often the
+winner had to add what others saw; ms: real time from the window's end; p2 was told: what the
+validators answered to p2 and its copies, all of them together.
+Starting …"""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -43,6 +59,7 @@ class Play:
     def __init__(self, root: Path, trace: Path, speed: float, say: Say) -> None:
         """Raises ConfigError when the folder holds no trace."""
         self._say = say
+        self._trace = trace
         self._truth = Truth.read(trace)
         self._scene = build(root, trace)
         self._root = root
@@ -70,15 +87,12 @@ class Play:
         """All of it. Raises Unavailable when a process ends that should not."""
         began = time.monotonic()
         scene = self._scene
-        self._say(
-            f"4 validators (any 3 sign for the set, 1 may fail), 2 proposers, a gateway and a "
-            f"lying one.\nSet {scene.descriptor.set_id.hex()[:16]}…, everything below {self._root}."
-        )
+        self._say(PROLOGUE.format(trace=self._trace, set=scene.descriptor.set_id.hex()[:16]))
         with Troupe(scene) as troupe:
             for name in (*VALIDATORS, GATEWAY, *PROPOSERS, LIAR):
                 troupe.start(name)
             self._wait_until_ready(troupe)
-            self._say(f"Replaying {self._last + 1} windows of 30 s.\n\n{HEADER}")
+            self._say(f"Everybody is there. Replaying {self._last + 1} windows:\n\n{HEADER}")
             self._replay(troupe)
             self._read()
             troupe.check()
