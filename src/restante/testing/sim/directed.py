@@ -21,7 +21,7 @@ def _plan(rng: Random, n: int, windows: int = 3, manner: str = "accept") -> Plan
     """The last f validators are Byzantine; links are good, and different in every run."""
     f = (n - 1) // 3
     plan = Plan(rng, n, f, windows)
-    plan.byzantine = {v: manner for v in plan.names[n - f :]}
+    plan.byzantine = dict.fromkeys(plan.names[n - f :], manner)
     plan.quality = Quality(median_ms=rng.choice((20, 60, 150)), sigma=rng.choice((0.2, 0.6)))
     return plan
 
@@ -65,7 +65,9 @@ def _with_or_without(wants: Callable[["Simulation", str], bool]) -> Any:
     """An engine that waits for both batches of window 0, then shows each validator one of them;
     of later windows the first that is certified."""
 
-    def show(sim: "Simulation", node: str, window: int, batches: list[frozenset[bytes]]) -> int | None:
+    def show(
+        sim: "Simulation", node: str, window: int, batches: list[frozenset[bytes]]
+    ) -> int | None:
         if window > 0:
             return 0
         if len({bool(batch) for batch in batches}) < 2:
@@ -85,15 +87,25 @@ def split_history(rng: Random, n: int) -> Plan:
 
 
 def lost_log(rng: Random, n: int) -> Plan:
-    """All are shown {e} and freeze window 1; some lose their log and are shown the empty batch."""
+    """All are shown {e} and commit it; some die before they cosign, freeze window 1 when they are
+    back, lose their log at once, and are shown the empty batch.
+
+    Had they cosigned, they would halt on the other history, and accept nothing any more.
+    """
     plan = _split(rng, n)
     losers = set(rng.sample(plan.honest, len(plan.honest) - plan.f))
     lost: set[str] = set()
 
     def lose(sim: "Simulation", verb: str, node: str, details: tuple[Any, ...]) -> None:
-        if verb == "froze" and details[0] == 1 and node in losers and node not in lost:
+        if node not in losers or node in lost:
+            return
+        if verb == "committed" and details[0] == 0:
+            validator = sim.validators[node]
+            validator.crash_in = 1
+            validator.down_ms = 2 * WINDOW_MS + rng.randint(100, 900) - sim.since_genesis_ms
+        if verb == "froze" and details[0] == 1:
             lost.add(node)
-            sim.world.at(sim.world.now_ms + rng.randint(1, 400), sim.nemesis.lose_log, node)
+            sim.world.at(sim.world.now_ms + rng.randint(1, 5), sim.nemesis.lose_log, node)
 
     plan.hooks.append(lose)
     plan.show = _with_or_without(lambda _, node: node not in lost)
@@ -246,7 +258,7 @@ def bad_certificate(rng: Random, n: int) -> Plan:
     Beyond what the rules promise anything for, but I2 on those who are honest.
     """
     plan = _plan(rng, n)
-    plan.byzantine = {v: "accept" for v in plan.names[n - plan.n + plan.f :][: n - plan.f]}
+    plan.byzantine = dict.fromkeys(plan.names[1:][: n - plan.f], "accept")
     plan.checks = frozenset({"I2"})
     plan.proposers = {"h0": rng.choice(("invalid", "repeat"))}
     for window in (0, 1):

@@ -102,6 +102,10 @@ def _faults(plan: Plan, rng: Random, end_ms: int) -> None:
             steps,
             rng.choice((500, 4_000, 50_000)),
         )
+    if rng.random() < 0.06:
+        at = rng.randint(0, end_ms + 9_000)
+        for name in honest:
+            plan.fault(at, "crash", name, 0, rng.choice((500, 4_000)))
     if rng.random() < 0.3:
         at = rng.randint(0, end_ms)
         side = rng.sample(plan.names, rng.randint(1, plan.n))

@@ -57,17 +57,13 @@ class Adversary:
         self._made[base, cid] = certificate.encode()
         self._sim.certified(base[0], cid)
 
-    def certificates(
-        self, window: int, size: int, root: bytes
-    ) -> tuple[list[bytes], list[bytes]]:
+    def certificates(self, window: int, size: int, root: bytes) -> tuple[list[bytes], list[bytes]]:
         """(CIDs, certificates) of all that is certified on a base, in the order it became so."""
         self._bases.setdefault(window, set()).add((window, size, root))
         for cid in self._cids.get(window, ()):
             self._assemble((window, size, root), cid)
         found = [
-            (cid, made)
-            for (base, cid), made in self._made.items()
-            if base == (window, size, root)
+            (cid, made) for (base, cid), made in self._made.items() if base == (window, size, root)
         ]
         return [cid for cid, _ in found], [made for _, made in found]
 
@@ -259,9 +255,7 @@ class HostileProposer:
         for name in self.sim.d_names:
             self._send(name, "proposal", (p,), base, cid)
 
-    def _send(
-        self, peer: str, op: str, args: tuple[Any, ...], base: Statement, cid: bytes
-    ) -> None:
+    def _send(self, peer: str, op: str, args: tuple[Any, ...], base: Statement, cid: bytes) -> None:
         def replied(answer: Answer) -> None:
             self.sim.history.note("hears", self.name, peer, answer.kind, answer.code)
             if answer.kind == "accept":

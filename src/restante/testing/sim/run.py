@@ -44,6 +44,7 @@ class Outcome:
     violated: tuple[str, ...] = ()
     """The invariants that do not hold."""
     detail: str = ""
+    mutant: str | None = None
     trace: list[str] = field(default_factory=list)
 
     def report(self) -> str:
@@ -51,6 +52,7 @@ class Outcome:
         again = (
             f"restante dev sim --seed {self.seed} --runs 1"
             f" --generator {self.generator} --validators {self.n}"
+            + (f" --mutant {self.mutant}" if self.mutant else "")
         )
         return "\n".join([f"violated: {self.detail}", f"run again: {again}", *self.trace])
 
@@ -78,5 +80,6 @@ def simulate(
         max(len(chain) for chain in sim.history.chains.values()),
         violated,
         detail,
+        mutant,
         sim.history.lines() if violated else [],
     )
