@@ -80,6 +80,7 @@ class Proposing:
         self._signed: dict[tuple[bytes, bytes | None], Proposal] = {}
         self._current: bytes = b""
         self._dropped: set[bytes] = set()
+        self._claimed: set[bytes] = set()
         self._wanted = Wanted()
         self._amend_at_ms: int | None = None
 
@@ -98,8 +99,22 @@ class Proposing:
         return self._draft(self._choice())
 
     def _choice(self) -> dict[bytes, Row]:
+        """What this proposer proposes now.
+
+        An envelope that came after the cut-off and was sent after it is nobody's due, and many
+        validators have not seen it yet: its body would go out to them for nothing. The next window
+        takes it, unless a validator whose clock runs behind claims it.
+        """
         rows = candidates(self._index, self._base, self._settled)
-        return choose((row for id_, row in rows.items() if id_ not in self._dropped), self._d)
+        cut_off = self._index.position_at(self._d.end_ms(self.window))
+        end_s = self._d.end_s(self.window)
+        timely = (
+            row
+            for id_, row in rows.items()
+            if id_ not in self._dropped
+            and (row.position < cut_off or row.sent_s < end_s or id_ in self._claimed)
+        )
+        return choose(timely, self._d)
 
     def _draft(self, rows: dict[bytes, Row]) -> list[Action]:
         segment = build_batch(self._d, self.window, rows.values(), self._bodies)
@@ -220,8 +235,9 @@ class Proposing:
             return []
         return [act.PushBodies(name, cid, wanted)]
 
-    def _claim(self, name: str, ids: Iterable[bytes], now_ms: int) -> list[Action]:
+    def _claim(self, name: str, ids: Sequence[bytes], now_ms: int) -> list[Action]:
         """A validator misses these. Only bodies settle a claim: fetch what is not here."""
+        self._claimed.update(id_ for id_ in ids if id_ in self._index)
         lacking = [
             id_ for id_ in ids if id_ not in self._index and not self._intake.is_refused(id_)
         ]
@@ -254,6 +270,7 @@ class Proposing:
             # They may come after the amendment that waited for them: there is another one then.
             self._amend_within(limits.PATIENCE_MS, now_ms)
         here = [id_ for id_ in asked if id_ in self._index] + forbidden
+        self._claimed.update(here)
         self._wanted.arrived(here)
         again, _ = self._wanted.failed(name, wanted.difference(here), now_ms)
         return actions + list(again) + self._amend_if_complete()
