@@ -215,7 +215,12 @@ def _opener(
     named = os.environ.get("RESTANTE_PASSWORD")
     if not (key_files or password_files or ask or named):
         return None
-    from restante.cli.keys import Opener
+    try:
+        from restante.cli.keys import Opener
+    except ImportError as error:
+        raise ConfigError(
+            f"decrypting needs {error.name}", code="extra", hint="install restante[whisper]"
+        ) from error
 
     asked = [click.prompt("Password", hide_input=True, err=True)] if ask else []
     return Opener.of(key_files, password_files, [*asked, *([named] if named else [])])

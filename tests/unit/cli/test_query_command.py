@@ -1,6 +1,7 @@
 """`restante query`: options, output, decryption, exit codes."""
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -135,6 +136,17 @@ def test_an_error_half_way_says_where_to_go_on(place, tmp_path):
     assert [row["window"] for row in found + rest] == list(range(40))
     text = CliRunner().invoke(query, [*base, "--topic", "news", *cursor])
     assert text.exit_code == 0
+
+
+def test_decrypting_needs_an_extra(place, monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("restante.networks.whisper")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "restante.cli.keys", raising=False)
+    monkeypatch.setitem(sys.modules, "coincurve", None)
+    result = run(place, "--topic", TOPIC.hex(), "--key-file", place / "key")
+    assert result.exit_code == 2
+    assert "restante[whisper]" in result.stderr
+    assert run(place, "--topic", TOPIC.hex()).exit_code == 0
 
 
 def test_times():

@@ -225,6 +225,13 @@ def test_in_order_is_sorted_and_deduplicated(windows):
     assert got == sorted(everything)
 
 
+def test_what_is_sent_at_the_bound_itself_may_still_come():
+    """The least sent time that the next window allows is not yet final."""
+    bound = D.final_before_s(0)
+    low, high = Found(bound, bytes(32), TOPIC, 1, b""), Found(bound, b"\xff" * 32, TOPIC, 0, b"")
+    assert list(in_order([(0, [high]), (1, [low])], D.final_before_s)) == [low, high]
+
+
 def test_in_order_streams_and_holds_k_windows_at_most():
     read = 0
 
