@@ -5,6 +5,7 @@ Precedence: defaults < `restante.toml` < environment (`RESTANTE_<SECTION>_<KEY>`
 
 import difflib
 import json
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,10 +44,10 @@ class Option:
 OPTIONS = (
     Option("node", "roles", list(ROLES), "What this process is: validator, proposer, gateway."),
     Option("listen", "host", "127.0.0.1", "Where peers and `restante post` reach this node."),
-    Option("listen", "port", 8420, "0 takes a free port.", "TCP port", greatest=65535),
+    Option("listen", "port", 8420, "TCP port; 0 takes a free one.", greatest=65535),
     Option("listen", "url", "", "Under which URL others reach it; published in its contact note."),
     Option("gateway", "host", "127.0.0.1", "Where clients read."),
-    Option("gateway", "port", 8421, "0 takes a free port.", "TCP port", greatest=65535),
+    Option("gateway", "port", 8421, "TCP port; 0 takes a free one.", greatest=65535),
     Option(
         "gateway",
         "sources",
@@ -230,7 +231,8 @@ def template(values: Mapping[str, Value] | None = None) -> str:
             section = option.section
             lines.append(f"[{section}]")
         unit = f" In {option.unit}." if option.unit else ""
-        lines.append(f"# {option.help}{unit} (restart required)")
+        text = f"{option.help}{unit} (restart required)"
+        lines += textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
         value = given[option.name]
         if isinstance(value, dict):
             lines += [f"{_key(name)} = {_toml(item)}" for name, item in value.items()]

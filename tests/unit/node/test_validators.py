@@ -236,18 +236,18 @@ def test_a_set_of_one_decides_passed_windows_in_groups(tmp_path: Path) -> None:
             local.descriptor,
             local.keys,
             local.origin,
-            type(local.clock)(GENESIS_S * 1000 + 700 * 30_000, 1.0),
+            type(local.clock)(GENESIS_S * 1000 + 290 * 30_000, 1.0),
             local.pace,
         )
         syncs: list[str] = []
         party = later.open("v1", run=False)
         party.state.lock._hook = lambda step: syncs.append(step)
         party.task = asyncio.ensure_future(party.validating.run())
-        await later.decided(698, timeout_s=20)
+        await later.decided(288, timeout_s=20)
         assert syncs.count("lock.group.after") <= 4
-        assert party.state.archive.size >= 699
+        assert party.state.archive.size >= 289
         # Every one has its entry, its segment and its certificate.
-        for window in (1, 300, 698):
+        for window in (1, 150, 288):
             assert entries.parse(party.state.archive.entry(window)).count == 0
             assert party.state.archive.has_segment(window)
             assert party.state.archive.certificate(window)
