@@ -23,7 +23,7 @@ from restante.formats import tiles
 from restante.formats.contact import ContactNote, WatchNote
 from restante.formats.descriptor import Descriptor
 from restante.formats.message import Certificate
-from restante.formats.note import Note
+from restante.formats.note import Note, verified_signatures
 from restante.formats.paths import parse_segment_path, segment_path
 from restante.formats.policy import Policy, merge
 from restante.formats.segment import read_cars
@@ -93,11 +93,15 @@ class Upstream:
 
     def _refresh(self, roster: Roster) -> None:
         by_text: dict[str, list[tuple[Source, bytes]]] = {}
+        keys = [each.key for each in (*self._policy.logs, *self._policy.witnesses)]
         asked = [(s, self._workers.submit(self._ask_note, roster, s)) for s in self._sources]
         for source, future in asked:
             try:
                 note = future.result()
-                by_text.setdefault(Note.parse(note).text, []).append((source, note))
+                parsed = Note.parse(note)
+                # Merging would pass over a bad line; whoever serves it is to be named.
+                verified_signatures(parsed, keys)
+                by_text.setdefault(parsed.text, []).append((source, note))
             except (Invalid, Unavailable) as error:
                 roster.complain(source, error, "checkpoint")
         found: list[tuple[int, bytes, list[Source]]] = []
