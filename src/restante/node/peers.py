@@ -5,6 +5,7 @@ what was asked for, parsed strictly, or an Unavailable: the caller tries again o
 """
 
 import asyncio
+import time
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,8 +111,10 @@ class Peers:
     async def bodies(self, name: str, ids: Sequence[bytes]) -> list[bytes]:
         """The bodies that a validator holds of these ids, in as many requests as it takes.
 
-        Ends when an answer holds nothing that is still wanted. Raises Unavailable.
+        Ends when an answer holds nothing that is still wanted, or when one request's time is over:
+        a peer that drips a body at a time is asked no further. Raises Unavailable.
         """
+        deadline = time.monotonic() + limits.PEER_DEADLINE_S
         wanted = dict.fromkeys(ids)
         found: list[bytes] = []
         while wanted:
@@ -126,7 +129,7 @@ class Peers:
                 if id_ in wanted:
                     del wanted[id_]
                     found.append(raw)
-            if len(wanted) == before:
+            if len(wanted) == before or time.monotonic() > deadline:
                 break
         return found
 
