@@ -5,8 +5,8 @@ what was asked for, parsed strictly, or an Unavailable: the caller tries again o
 """
 
 import asyncio
-import time
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
