@@ -20,6 +20,9 @@ ENVELOPE_MAX_BYTES = BLOCK_MAX_BYTES - 16
 # Pages read from one peer's pool per window, over two full batches of the largest descriptor. A peer
 # that claims more, or begins anew again and again, is read on after the next cut-off.
 SHARE_ASKS_PER_WINDOW = 64
+# How long after a cut-off peers' pools are read: what is still on its way comes by itself, and what
+# does not is here before the grace ends and proposals come.
+SHARE_AFTER_MS = 2_000
 # How long an amendment waits for validators that have not answered: most answer in some 10 ms.
 PATIENCE_MS = 1_000
 # When a peer that failed, or was not ready, is asked again.

@@ -19,6 +19,10 @@ class IdLists:
         self._others: OrderedDict[tuple[bytes, bytes], Ids] = OrderedDict()
         self._ids = {id(self._own): 0, id(self._others): 0}
 
+    def __bool__(self) -> bool:
+        """Whether any proposal came in this window."""
+        return bool(self._own or self._others)
+
     def resolve(self, p: Proposal) -> Ids | None:
         """The ids that a proposal names, sorted; None if the list it differs from was forgotten.
 

@@ -169,7 +169,8 @@ class Proposing:
     def answered(self, name: str, cid: bytes, answer: Answer, now_ms: int) -> list[Action]:
         """A validator answered the proposal (or the bodies pushed for it) with this CID."""
         seat, draft = self._seats[name], self._drafts.get(cid)
-        if draft is None or self.over:
+        if draft is None or (self.over and answer.kind != "need"):
+            # Who still needs bodies of what is certified would else fetch the whole batch.
             return []
         if answer.kind in ("accept", "missing", "need", "invalid"):
             seat.holds, seat.answered = cid, cid

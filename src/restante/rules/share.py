@@ -49,16 +49,17 @@ class Sharing:
         """Whether any cursor waits for bodies."""
         return bool(self._wanted)
 
-    def cut_off(self, window: int) -> list[AskPool]:
-        """Window `window` was frozen here: drain every peer for it."""
-        actions = []
+    def cut_off(self, window: int, now_ms: int) -> None:
+        """Window `window` was frozen here: drain every peer for it, shortly.
+
+        Most of what peers hold and we do not is on its way to us at the cut-off.
+        """
         for drain in self._drains.values():
             drain.window = window
             drain.asks = 0
             if drain.done:
                 drain.done = False
-                actions += self._ask(drain)
-        return actions
+                drain.retry_ms = now_ms + limits.SHARE_AFTER_MS
 
     def page(self, peer: str, page: PoolPage, now_ms: int, settled: Iterable[bytes]) -> list[Step]:
         """A page of a peer's pool came; `settled` are its ids that are pooled or invalid here.
@@ -74,9 +75,14 @@ class Sharing:
             if page.after > page.floor:
                 drain.retry_ms = now_ms + limits.RETRY_MS
                 return []
-        drain.next_position = page.next
-        drain.awaiting = set(page.ids).difference(settled)
         frozen_for = -1 if page.frozen_window is None else page.frozen_window
+        ids, drain.next_position = page.ids, page.next
+        beyond = page.next - page.frozen_position
+        gapless = page.next - len(ids) == max(page.after, page.floor)
+        if frozen_for >= drain.window and 0 < beyond <= len(ids) and gapless:
+            # What the peer got after its freeze is most often on its way to us, too.
+            ids, drain.next_position = ids[:-beyond], page.frozen_position
+        drain.awaiting = set(ids).difference(settled)
         reached = page.next >= page.frozen_position or not page.ids
         drain.done = reached and frozen_for >= drain.window
         drain.retry_ms = now_ms + limits.RETRY_MS if reached and not drain.done else None

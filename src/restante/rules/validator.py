@@ -95,6 +95,7 @@ class Validator:
         self.deciding: decide.Decided | None = None
         self._certificate: bytes | None = None
         self._submit_at_ms: int | None = None
+        self._fetch_at_ms: int | None = None
         self._proposals_made = 0
 
     def _remember_batch(self, accept: act.Accept) -> None:
@@ -113,13 +114,16 @@ class Validator:
         if self._share_at_start:
             # Peers may hold what we missed while we were down; the next cut-off is far.
             self._share_at_start = False
-            actions += self.sharing.cut_off(self.last_frozen)
+            self.sharing.cut_off(self.last_frozen, now_ms)
         actions += self.sharing.tick(now_ms)
         actions += self._cosign(now_ms)
         if self._submit_at_ms is not None and now_ms >= self._submit_at_ms:
             self._submit_at_ms = now_ms + self.d.n * self.pace.step_ms
             assert self._certificate is not None
             actions.append(act.Submit(self.base.window, self._certificate))
+        if self.deciding and self._fetch_at_ms is not None and now_ms >= self._fetch_at_ms:
+            self._fetch_at_ms = None
+            actions += self._commit_from_pool(now_ms)
         if self._may_propose() and now_ms >= self.proposal_due_ms():
             self._proposals_made += 1
             actions.append(act.Propose(self.base.window))
@@ -130,7 +134,7 @@ class Validator:
         times = [self.d.end_ms(self.last_frozen + 1)]
         if self._may_propose():
             times.append(self.proposal_due_ms())
-        others = (self._submit_at_ms, self.sharing.next_ms())
+        others = (self._submit_at_ms, self._fetch_at_ms, self.sharing.next_ms())
         return min(times + [at_ms for at_ms in others if at_ms is not None])
 
     def proposal_due_ms(self) -> int:
@@ -149,7 +153,7 @@ class Validator:
             self.last_frozen = w
             actions.append(act.Freeze(w, position))
         if actions:
-            actions += self.sharing.cut_off(self.last_frozen)
+            self.sharing.cut_off(self.last_frozen, now_ms)
         return actions
 
     def _may_sign(self) -> bool:
@@ -181,7 +185,7 @@ class Validator:
     # --- judging ----------------------------------------------------------------------------
 
     def proposal(self, p: Proposal, now_ms: int) -> list[Action]:
-        """Judge a proposal (step 3). The last action is the reply."""
+        """Judge a proposal (step 3). One of the actions is the reply."""
         actions = self._freeze(now_ms)
         answer = self._not_now(p, now_ms)
         if answer is not None:
@@ -189,7 +193,7 @@ class Validator:
         ids = self.judge.lists.resolve(p)
         if ids is None:
             return [*actions, act.Reply(Answer.resend())]
-        return actions + self._verdict(p, ids)
+        return actions + self._verdict(p, ids, now_ms)
 
     def pushed(self, p: Proposal, raws: Iterable[bytes], now_ms: int) -> list[Action]:
         """Bodies came for a proposal that needs them: pool them, then judge it anew."""
@@ -204,7 +208,7 @@ class Validator:
         actions += self._append(pooled) + self._settle(pooled)
         if forbidden:
             return [*actions, act.Reply(Answer.invalid(sorted(forbidden), code="not-allowed"))]
-        return actions + self._verdict(p, ids)
+        return actions + self._verdict(p, ids, now_ms)
 
     def _not_now(self, p: Proposal, now_ms: int) -> Answer | None:
         """Why this proposal cannot be judged at all: no start, no base, no freeze."""
@@ -218,7 +222,7 @@ class Validator:
             return Answer.not_yet(max(1, self.d.end_ms(p.window) - now_ms))
         return None
 
-    def _verdict(self, p: Proposal, ids: tuple[bytes, ...]) -> list[Action]:
+    def _verdict(self, p: Proposal, ids: tuple[bytes, ...], now_ms: int) -> list[Action]:
         due = self.judge.due(self.freezes[p.window], self.settled)
         answer = self.judge.verdict(p, ids, due, self._bodies)
         if answer is not None:
@@ -228,7 +232,13 @@ class Validator:
         accept = Answer.accept(self._own.key_id, self._key.sign(statement))
         rows = [row for id_ in ids if (row := self.index.get(id_)) is not None]
         members = runs(row.position for row in rows)
-        return [act.Accept(p.window, base.size, base.root, p.cid, members), act.Reply(accept)]
+        actions: list[Action] = [
+            act.Accept(p.window, base.size, base.root, p.cid, members),
+            act.Reply(accept),
+        ]
+        if self.deciding is not None and self.deciding.cid == p.cid:
+            actions += self._commit_from_pool(now_ms)
+        return actions
 
     # --- certificates and the engine --------------------------------------------------------
 
@@ -261,6 +271,8 @@ class Validator:
             self.deciding = decide.decides(slot, data, self.base, self.d)
         actions: list[Action] = [] if advance is None or self.deciding else [advance]
         if self.deciding is not None:
+            if advance is not None:
+                self._fetch_at_ms = now_ms + (limits.PATIENCE_MS if self.judge.lists else 0)
             actions += self._commit_from_pool(now_ms)
         return actions
 
@@ -274,13 +286,21 @@ class Validator:
         rows = [self.index.get(id_) for id_ in ids] if ids is not None else [None]
         present = [row for row in rows if row is not None]
         if len(present) != len(rows):
-            return [act.FetchBatch(self.base.window, self.deciding.cid)]
+            return self._fetch(self.deciding.cid, now_ms)
         segment = self.judge.built(self.deciding.cid) or build_batch(
             self.d, self.base.window, present, self._bodies
         )
         if segment.root_cid != self.deciding.cid:
-            return [act.FetchBatch(self.base.window, self.deciding.cid)]
+            return self._fetch(self.deciding.cid, now_ms)
         return self._commit(segment, [row.id for row in present], now_ms)
+
+    def _fetch(self, cid: bytes, now_ms: int) -> list[Action]:
+        """Ask for the whole batch. Where proposals of this window came, the one that was decided
+        is most likely on its way, and with it the few bodies that are really missing."""
+        if self._fetch_at_ms is not None and now_ms < self._fetch_at_ms:
+            return []
+        self._fetch_at_ms = None
+        return [act.FetchBatch(self.base.window, cid)]
 
     def batch(self, segment: Segment, raws: Sequence[bytes], now_ms: int) -> list[Action]:
         """The decided batch was fetched and parsed: check it in full, then commit (step 7).
