@@ -125,6 +125,7 @@ class Process:
     popen: "subprocess.Popen[bytes]"
     log: Path
     environ: dict[str, str] = field(default_factory=dict)
+    _asked: bool = False
 
     @classmethod
     def start(
@@ -171,10 +172,15 @@ class Process:
         self.popen.send_signal(signal.SIGKILL)
         self.popen.wait()
 
-    def stop(self, timeout_s: float = 15.0) -> int:
-        """SIGTERM; the exit code."""
-        if self.popen.poll() is None:
+    def ask_to_stop(self) -> None:
+        """SIGTERM, once: a second one would meet a process that is about to end anyway."""
+        if self.popen.poll() is None and not self._asked:
+            self._asked = True
             self.popen.terminate()
+
+    def stop(self, timeout_s: float = 15.0) -> int:
+        """SIGTERM, and its end; the exit code."""
+        self.ask_to_stop()
         try:
             return self.popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -193,7 +199,6 @@ def running(processes: Sequence[Process]) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            if process.popen.poll() is None:
-                process.popen.terminate()
+            process.ask_to_stop()
         for process in processes:
             process.stop()

@@ -1,0 +1,134 @@
+"""Four validators, an outside proposer and a gateway as processes: one is killed and comes back."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+
+from restante.client import Client, ProcessMemory, Query, parse_source, read_policy
+from restante.formats import whisper
+from restante.formats.policy import Policy
+from restante.testing.cluster import Cluster, Process, free_ports, running
+
+PACE = {"validator.grace_s": 0, "validator.step_s": 1}
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def hand_in(url: str, number: int) -> str:
+    now = int(time.time())
+    raw = whisper.assemble(now + 50, 50, number.to_bytes(4, "big"), b"%d" % number, 0)
+    response = httpx2.post(f"{url}/envelopes", content=raw, timeout=5, trust_env=False)
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def test_kill_one_of_four_and_read_through_the_gateway(tmp_path: Path) -> None:
+    cluster = Cluster.create(
+        tmp_path,
+        4,
+        parameters={"window_s": 1, "pow_floor_millionths": 0},
+        values=PACE,
+    )
+    proposer_port, gateway_port = free_ports(2)
+    validators = {n: Process.start(tmp_path / n, url) for n, url in cluster.urls.items()}
+    home = cluster.add("p1", ["proposer"], {"listen.port": proposer_port, **PACE})
+    proposer = Process.start(home, f"http://127.0.0.1:{proposer_port}")
+    home = cluster.add("gw", ["gateway"], {"gateway.port": gateway_port})
+    gateway = Process.start(home, f"http://127.0.0.1:{gateway_port}")
+    processes = [*validators.values(), proposer, gateway]
+    with running(processes):
+        for process in processes:
+            process.wait_ready()
+        ids = [hand_in(url, n) for n, url in enumerate([*cluster.urls.values(), proposer.url])]
+        until(lambda: all(v.status()["published"] > 1 for v in validators.values()))
+        validators["v3"].kill()
+        ids += [hand_in(cluster.urls["v1"], 100), hand_in(proposer.url, 101)]
+        at = validators["v1"].status()["decided"]
+        until(lambda: validators["v1"].status()["decided"] > at + 2)
+        again = Process.start(tmp_path / "v3", cluster.urls["v3"])
+        processes.append(again)
+        again.wait_ready()
+        until(lambda: again.status()["cosigned"] > at + 2 and not again.status()["reasons"])
+        until(lambda: proposer.status()["certified"] > 0)
+        policy = read_policy(cluster.policy)
+        size = max(v.status()["published"] for n, v in validators.items() if n != "v3")
+
+        def gateway_has_it() -> bool:
+            return bool(gateway.status()["size"] >= size) or not _checkpoint(gateway, policy)
+
+        until(gateway_has_it)
+        with Client(policy, [parse_source(gateway.url)], ProcessMemory()) as client:
+            answer = client.query(Query((), mode="all"))
+            found = [each.id.hex() for each in answer]
+            assert sorted(found) == sorted(ids)
+            assert answer.summary.complaints == ()
+        # Every validator has the same log.
+        names = [n for n in cluster.urls if n != "v3"]
+        roots = {}
+        for name in names:
+            note = httpx2.get(f"{cluster.urls[name]}/checkpoint", trust_env=False).content
+            checkpoint = policy.verify_checkpoint(note)
+            assert roots.setdefault(checkpoint.size, checkpoint.root) == checkpoint.root
+    for process in processes:
+        if process.home.name != "v3" or process is again:
+            assert process.popen.returncode == 0, process.tail()
+
+
+def _checkpoint(gateway: Process, policy: Policy) -> bool:
+    response = httpx2.get(f"{gateway.url}/checkpoint", trust_env=False)
+    return response.status_code == 200 and policy.verify_checkpoint(response.content).size > 0
+
+
+def restante(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "restante.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_set_is_made_by_its_operators(tmp_path: Path) -> None:
+    """set key, set create, set join, and the four run on one machine."""
+    ports = free_ports(4)
+    names = [f"v{number}" for number in range(1, 5)]
+    vkeys = [restante("set", "key", name, str(tmp_path / name)).strip() for name in names]
+    arguments = [each for vkey in vkeys for each in ("--validator", vkey)]
+    for name, port in zip(names, ports, strict=True):
+        arguments += ["--contact", f"{name}=http://127.0.0.1:{port}"]
+    made = json.loads(
+        restante("set", "create", str(tmp_path / "set"), "--name", "example", *arguments, "--json")
+    )
+    assert (made["n"], made["f"]) == (4, 1)
+    from restante.engines.local import LocalEngine
+
+    LocalEngine.create(tmp_path / "engine.db")._close()
+    processes = []
+    for name, port in zip(names, ports, strict=True):
+        joined = json.loads(
+            restante("set", "join", str(tmp_path / name), str(tmp_path / "set"), "--json")
+        )
+        assert joined["set"] == made["set"]
+        file = tmp_path / name / "restante.toml"
+        text = file.read_text().replace("local:engine.db", f"local:{tmp_path / 'engine.db'}")
+        file.write_text(text.replace("port = 8420", f"port = {port}"))
+        processes.append(Process.start(tmp_path / name, f"http://127.0.0.1:{port}"))
+    with running(processes):
+        for process in processes:
+            process.wait_ready()
+        until(lambda: all(p.status()["signing"] for p in processes))
+    assert [p.popen.returncode for p in processes] == [0, 0, 0, 0]
