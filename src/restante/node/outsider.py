@@ -16,6 +16,7 @@ from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
 from restante.formats.whisper import Keccak
 from restante.node.follower import Follower
+from restante.node.fuse import Fuse
 from restante.node.peers import Peers
 from restante.node.pool import Pool
 from restante.node.proposing import Round, Surroundings
@@ -65,6 +66,7 @@ class Outsider:
         self._round: Round | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._network: Network | None = None
+        self._fuse = Fuse()
         self._behind_ms = 0
         self.following_error = ""
         self.certified = 0
@@ -75,6 +77,7 @@ class Outsider:
         self._network = network
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            tasks.create_task(self._fuse.watch())
             if network is not None:
                 tasks.create_task(self._observe(network))
             base = await self._follower.start()
@@ -174,11 +177,12 @@ class Outsider:
 
     def _persist(self, actions: Sequence[Action]) -> list[Action]:
         others: list[Action] = []
-        for action in actions:
-            if isinstance(action, act.Append):
-                self._pool.append([Arrival(*record) for record in action.records])
-            else:
-                others.append(action)
+        with self._fuse.guard():
+            for action in actions:
+                if isinstance(action, act.Append):
+                    self._pool.append([Arrival(*record) for record in action.records])
+                else:
+                    others.append(action)
         return others
 
     def _body(self, row: Row) -> bytes:

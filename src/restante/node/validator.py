@@ -18,6 +18,7 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.whisper import Keccak
+from restante.node.fuse import Fuse
 from restante.node.journal import Journal
 from restante.node.peers import Peers
 from restante.node.proposing import Round, Surroundings
@@ -77,6 +78,7 @@ class ValidatorNode:
         self._proposer = proposer
         self._keccak = keccak
         self._pool_max_bytes = pool_max_bytes
+        self._fuse = Fuse()
         self._wake = asyncio.Event()
         self._engine_wake = asyncio.Event()
         self._moved = asyncio.Event()
@@ -97,6 +99,7 @@ class ValidatorNode:
         await self._check_engine()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            tasks.create_task(self._fuse.watch())
             tasks.create_task(self._tick())
             tasks.create_task(self._read_engine())
             tasks.create_task(self._ask_memories())
@@ -197,6 +200,10 @@ class ValidatorNode:
 
     def carry(self, actions: Sequence[Action]) -> Answer | None:
         """Make actions durable, then do the rest; the reply, if there is one."""
+        with self._fuse.guard():
+            return self._carry(actions)
+
+    def _carry(self, actions: Sequence[Action]) -> Answer | None:
         if not self._grouping:
             self.state.end_group()
         others = self.state.persist(actions)
@@ -474,12 +481,16 @@ class ValidatorNode:
             clock=self.clock,
             base=self.machine.base,
             key=key.public_key,
-            persist=self.state.persist,
+            persist=self._persist,
             body=self._body_of,
             certified=self._certified,
             spawn=self._spawn,
             seat=self,
         )
+
+    def _persist(self, actions: Sequence[Action]) -> list[Action]:
+        with self._fuse.guard():
+            return self.state.persist(actions)
 
     def _body_of(self, id_: bytes) -> bytes | None:
         row = self.machine.index.get(id_)
