@@ -8,27 +8,11 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from restante.testing.sim.links import Quality
-from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan
+from restante.testing.sim.histories import lost_log, rebuilt_log, restored_backup, split_history
+from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan, quiet_plan, some_time
 
 if TYPE_CHECKING:
     from restante.testing.sim.simulation import Simulation
-
-SPLIT = frozenset({"I1", "I2", "I3", "I6", "holder"})
-
-
-def _plan(rng: Random, n: int, windows: int = 3, manner: str = "accept") -> Plan:
-    """The last f validators are Byzantine; links are good, and different in every run."""
-    f = (n - 1) // 3
-    plan = Plan(rng, n, f, windows)
-    plan.byzantine = dict.fromkeys(plan.names[n - f :], manner)
-    plan.quality = Quality(median_ms=rng.choice((20, 60, 150)), sigma=rng.choice((0.2, 0.6)))
-    return plan
-
-
-def _some_time(rng: Random, window: int, least_ms: int = 1_000, margin_ms: int = 2_000) -> int:
-    """A time within a window, some way from its cut-off."""
-    return window * WINDOW_MS + rng.randint(least_ms, WINDOW_MS - margin_ms)
 
 
 def _slow(name: str) -> Callable[["Simulation", str, str, str], int | None]:
@@ -42,183 +26,73 @@ def _slow(name: str) -> Callable[["Simulation", str, str, str], int | None]:
 
 def late_decisions(rng: Random, n: int) -> Plan:
     """The engine shows nothing until two windows or more are open."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.engine_stalls = [(WINDOW_MS, WINDOW_MS * rng.choice((2, 3)) + rng.randint(100, 20_000))]
     plan.heal_ms = plan.engine_stalls[0][1]
-    plan.envelope(_some_time(rng, 0), rng.sample(plan.honest, rng.randint(1, len(plan.honest))))
-    plan.envelope(_some_time(rng, 0), plan.honest)
-    plan.envelope(_some_time(rng, 1), [*plan.honest, "p0"])
-    return plan
-
-
-def _split(rng: Random, n: int) -> Plan:
-    """Window 0 has two certified batches: empty, and {e}; e reached one validator in time."""
-    plan = _plan(rng, n)
-    plan.engine, plan.checks, plan.bound_ms = "split", SPLIT, 30_000
-    plan.proposers = {"p0": "honest", "h0": "empty"}
-    plan.envelope(_some_time(rng, 0), [rng.choice(plan.honest), "p0"], ttl_s=200)
-    plan.heal_ms = plan.windows * WINDOW_MS
-    return plan
-
-
-def _with_or_without(wants: Callable[["Simulation", str], bool]) -> Any:
-    """An engine that waits for both batches of window 0, then shows each validator one of them;
-    of later windows the first that is certified."""
-
-    def show(
-        sim: "Simulation", node: str, window: int, batches: list[frozenset[bytes]]
-    ) -> int | None:
-        if window > 0:
-            return 0
-        if len({bool(batch) for batch in batches}) < 2:
-            return None
-        wanted = wants(sim, node)
-        return next(i for i, batch in enumerate(batches) if bool(batch) is wanted)
-
-    return show
-
-
-def split_history(rng: Random, n: int) -> Plan:
-    """Some validators are shown {e} in window 0, the others the empty batch."""
-    plan = _split(rng, n)
-    with_e = set(rng.sample(plan.honest, len(plan.honest) - plan.f))
-    plan.show = _with_or_without(lambda _, node: node in with_e)
-    return plan
-
-
-def lost_log(rng: Random, n: int) -> Plan:
-    """All are shown {e} and commit it; some die before they cosign, freeze window 1 when they are
-    back, lose their log at once, and are shown the empty batch.
-
-    Had they cosigned, they would halt on the other history, and accept nothing any more.
-    """
-    plan = _split(rng, n)
-    losers = set(rng.sample(plan.honest, len(plan.honest) - plan.f))
-    lost: set[str] = set()
-
-    def lose(sim: "Simulation", verb: str, node: str, details: tuple[Any, ...]) -> None:
-        if node not in losers or node in lost:
-            return
-        if verb == "committed" and details[0] == 0:
-            validator = sim.validators[node]
-            validator.crash_in = 1
-            validator.down_ms = 2 * WINDOW_MS + rng.randint(100, 900) - sim.since_genesis_ms
-        if verb == "froze" and details[0] == 1:
-            lost.add(node)
-            sim.world.at(sim.world.now_ms + rng.randint(1, 5), sim.nemesis.lose_log, node)
-
-    plan.hooks.append(lose)
-    plan.show = _with_or_without(lambda _, node: node not in lost)
-    return plan
-
-
-def rebuilt_log(rng: Random, n: int) -> Plan:
-    """One validator cosigns the tree that some follow, loses its log, and is shown the others'."""
-    plan = _split(rng, n)
-    plan.windows = 2
-    honest = rng.sample(plan.honest, len(plan.honest))
-    half = (len(honest) - 1) // 2
-    turncoats = set(honest[2 * half :])
-    with_e = set(honest[:half])
-    lost: set[str] = set()
-
-    def lose(sim: "Simulation", verb: str, node: str, details: tuple[Any, ...]) -> None:
-        if verb == "cosigned" and node in turncoats and node not in lost:
-            lost.add(node)
-            sim.world.at(sim.world.now_ms + rng.randint(1, 9_000), sim.nemesis.lose_log, node)
-
-    plan.hooks.append(lose)
-    plan.show = _with_or_without(
-        lambda _, node: node in with_e or (node in turncoats and node not in lost)
-    )
-    return plan
-
-
-def restored_backup(rng: Random, n: int) -> Plan:
-    """One validator cosigns, gets its lock state of before back, and is shown another history.
-
-    Its peers have read its cosignature by then: nothing else can tell it.
-    """
-    plan = rebuilt_log(rng, n)
-    plan.hooks.clear()
-    honest = plan.honest
-    turncoat = rng.choice(honest)
-    others = [v for v in honest if v != turncoat]
-    with_e = set(others[: len(others) // 2])
-    restored: set[str] = set()
-
-    def restore(sim: "Simulation", verb: str, node: str, details: tuple[Any, ...]) -> None:
-        if verb == "cosigned" and node == turncoat and not restored:
-            restored.add(node)
-            sim.world.at(sim.world.now_ms + rng.randint(5_000, 9_000), sim.nemesis.restore, node)
-
-    plan.hooks.append(restore)
-    plan.ruined = {turncoat}
-    plan.fault(rng.randint(-2_000, 28_000), "backup", turncoat)
-    plan.show = _with_or_without(
-        lambda _, node: node in with_e or (node == turncoat and node not in restored)
-    )
+    plan.envelope(some_time(rng, 0), rng.sample(plan.honest, rng.randint(1, len(plan.honest))))
+    plan.envelope(some_time(rng, 0), plan.honest)
+    plan.envelope(some_time(rng, 1), [*plan.honest, "p0"])
     return plan
 
 
 def full_batch(rng: Random, n: int) -> Plan:
     """More than fits, and every validator saw something else."""
-    plan = _plan(rng, n, manner=rng.choice(("accept", "silent")))
+    plan = quiet_plan(rng, n, manner=rng.choice(("accept", "silent")))
     plan.parameters["batch_max_envelopes"] = 1
     one, other = rng.sample(plan.honest, 2) if len(plan.honest) > 1 else plan.honest * 2
-    plan.envelope(_some_time(rng, 0), [one])
-    plan.envelope(_some_time(rng, 0), [other])
+    plan.envelope(some_time(rng, 0), [one])
+    plan.envelope(some_time(rng, 0), [other])
     return plan
 
 
 def worst_first(rng: Random, n: int) -> Plan:
     """A hostile proposer fills the batch with what has the least work."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.parameters["batch_max_envelopes"] = rng.choice((1, 2))
     plan.proposers = {"p0": "honest", "h0": "worst"}
     for _ in range(4):
-        plan.envelope(_some_time(rng, 0), plan.names, ttl_s=rng.choice((30, 60, 120)))
+        plan.envelope(some_time(rng, 0), plan.names, ttl_s=rng.choice((30, 60, 120)))
     return plan
 
 
 def carried_over(rng: Random, n: int) -> Plan:
     """A limit of one, and four envelopes in the first window."""
-    plan = _plan(rng, n, windows=4)
+    plan = quiet_plan(rng, n, windows=4)
     plan.parameters["batch_max_envelopes"] = 1
     for _ in range(4):
-        plan.envelope(_some_time(rng, 0), [*plan.names, "p0"], ttl_s=120)
+        plan.envelope(some_time(rng, 0), [*plan.names, "p0"], ttl_s=120)
     return plan
 
 
 def junk_first(rng: Random, n: int) -> Plan:
     """Junk, stale and doubled entries come before every certificate."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.junk = 0.8
     for window in range(plan.windows):
-        plan.envelope(_some_time(rng, window), [*plan.names, "p0"])
+        plan.envelope(some_time(rng, window), [*plan.names, "p0"])
     return plan
 
 
 def left_out_holder(rng: Random, n: int) -> Plan:
     """A certificate leaves out the only holder of an envelope; Byzantine keys cosign nothing."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.proposers = {"h0": "empty"}
-    plan.envelope(_some_time(rng, 0), [rng.choice(plan.honest)])
+    plan.envelope(some_time(rng, 0), [rng.choice(plan.honest)])
     return plan
 
 
 def enough_holders(rng: Random, n: int) -> Plan:
     """f + 1 honest validators hold an envelope that a hostile proposer leaves out."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.proposers = {"p0": "honest", "h0": "empty"}
-    plan.envelope(_some_time(rng, 0), rng.sample(plan.honest, plan.f + 1))
+    plan.envelope(some_time(rng, 0), rng.sample(plan.honest, plan.f + 1))
     return plan
 
 
 def endless_arrivals(rng: Random, n: int) -> Plan:
     """Envelopes, still valid in the window, reach one validator each all through the amending;
     Byzantine ones answer first, every time with an envelope that nobody has."""
-    plan = _plan(rng, n, windows=1, manner="fresh")
+    plan = quiet_plan(rng, n, windows=1, manner="fresh")
     plan.bound_ms = 70_000
     plan.pool_page_ids = 64
     for at in range(26_000, 100_000, 120):
@@ -229,7 +103,7 @@ def endless_arrivals(rng: Random, n: int) -> Plan:
 
 def late_arrivals(rng: Random, n: int) -> Plan:
     """Envelopes come between a window's cut-off and its commit: the next one owes them."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     for window in (1, 2):
         for _ in range(2):
             plan.envelope(window * WINDOW_MS + rng.randint(300, 4_500), plan.names)
@@ -238,17 +112,17 @@ def late_arrivals(rng: Random, n: int) -> Plan:
 
 def withheld_bodies(rng: Random, n: int) -> Plan:
     """A hostile proposer names an envelope that it gives to nobody."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.proposers = {"h0": "withhold"}
-    plan.envelope(_some_time(rng, 0), plan.names)
+    plan.envelope(some_time(rng, 0), plan.names)
     return plan
 
 
 def foreign_cid(rng: Random, n: int) -> Plan:
     """A hostile proposer names the right envelopes and another CID."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.proposers = {"h0": "foreign-cid"}
-    plan.envelope(_some_time(rng, 0), plan.names)
+    plan.envelope(some_time(rng, 0), plan.names)
     return plan
 
 
@@ -257,71 +131,98 @@ def bad_certificate(rng: Random, n: int) -> Plan:
 
     Beyond what the rules promise anything for, but I2 on those who are honest.
     """
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.byzantine = dict.fromkeys(plan.names[1:][: n - plan.f], "accept")
     plan.checks = frozenset({"I2"})
     plan.proposers = {"h0": rng.choice(("invalid", "repeat"))}
     for window in (0, 1):
-        plan.envelope(_some_time(rng, window), plan.names)
+        plan.envelope(some_time(rng, window), plan.names)
     plan.deliver(plan.mint.random_defect(GENESIS_S + 3), 3_000, plan.names)
     return plan
 
 
 def invalid_envelopes(rng: Random, n: int) -> Plan:
     """The network carries what R0 refuses, and a proposer puts it into batches."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.proposers = {"p0": "honest", "h0": rng.choice(("invalid", "repeat"))}
     for window in range(plan.windows):
-        plan.envelope(_some_time(rng, window), plan.names)
-        at = _some_time(rng, window)
+        plan.envelope(some_time(rng, window), plan.names)
+        at = some_time(rng, window)
         plan.deliver(plan.mint.random_defect(GENESIS_S + at // 1000), at, [*plan.names, "p0"])
     return plan
 
 
 def kept_out(rng: Random, n: int) -> Plan:
     """No certificate ever hears the one holder of an envelope that is no longer relayed."""
-    plan = _plan(rng, n, windows=4)
+    plan = quiet_plan(rng, n, windows=4)
     holder = rng.choice(plan.honest)
     plan.adversary = _slow(holder)
-    plan.envelope(_some_time(rng, rng.choice((0, 1))), [holder], ttl_s=60)
-    plan.envelope(_some_time(rng, 1), [*plan.names, "p0"])
+    plan.envelope(some_time(rng, rng.choice((0, 1))), [holder], ttl_s=60)
+    plan.envelope(some_time(rng, 1), [*plan.names, "p0"])
+    return plan
+
+
+def lost_bodies(rng: Random, n: int) -> Plan:
+    """As `kept_out`, and the holder's first answers with bodies are lost."""
+    plan = kept_out(rng, n)
+    slow, lost = plan.adversary, [0]
+    assert slow is not None
+
+    def rule(sim: "Simulation", source: str, target: str, op: str) -> int | None:
+        if op == "bodies" and slow(sim, source, target, "proposal") is None and lost[0] < n:
+            lost[0] += 1
+            return None
+        return slow(sim, source, target, op)
+
+    plan.adversary = rule
     return plan
 
 
 def kept_out_and_old(rng: Random, n: int) -> Plan:
     """As `kept_out`, with an envelope that arrives just before it expires."""
-    plan = _plan(rng, n, windows=3)
+    plan = quiet_plan(rng, n, windows=3)
     holder = rng.choice(plan.honest)
     plan.adversary = _slow(holder)
     ttl_s = plan.d.ttl_max_s
-    plan.envelope(_some_time(rng, 0), [holder], ttl_s=ttl_s, age_s=ttl_s - rng.randint(0, 1))
+    plan.envelope(some_time(rng, 0), [holder], ttl_s=ttl_s, age_s=ttl_s - rng.randint(0, 1))
     return plan
 
 
 def no_outsiders(rng: Random, n: int) -> Plan:
     """Nobody proposes but the validators; Byzantine ones keep silent."""
-    plan = _plan(rng, n, manner="silent")
+    plan = quiet_plan(rng, n, manner="silent")
     plan.proposers = {}
     for window in range(plan.windows):
         some = rng.sample(plan.honest, rng.randint(1, len(plan.honest)))
-        plan.envelope(_some_time(rng, window), some)
+        plan.envelope(some_time(rng, window), some)
     return plan
 
 
 def false_conflict(rng: Random, n: int) -> Plan:
     """A Byzantine validator tells every proposer, first of all, that its base is passed."""
-    plan = _plan(rng, n, manner="conflict")
-    plan.envelope(_some_time(rng, 0), plan.honest)
+    plan = quiet_plan(rng, n, manner="conflict")
+    plan.envelope(some_time(rng, 0), plan.honest)
     plan.adversary = lambda _, source, target, op: (
         0 if source in plan.byzantine or target in plan.byzantine else 250
     )
     return plan
 
 
+def turned_away(rng: Random, n: int) -> Plan:
+    """A Byzantine validator lets a proposer wait, then refuses its amendment, while another one
+    is out of reach: the failure of the first request comes after the refusal of the second."""
+    plan = quiet_plan(rng, n, manner="turning")
+    away, holder = rng.sample(plan.honest, 2) if len(plan.honest) > 1 else plan.honest * 2
+    plan.envelope(some_time(rng, 0), [holder])
+    plan.fault(25_000, "cut", (away,), 2 * WINDOW_MS)
+    plan.heal_ms = 2 * WINDOW_MS
+    return plan
+
+
 def blackout(rng: Random, n: int) -> Plan:
     """Everyone restarts when a certificate is in the engine and nobody has committed it."""
-    plan = _plan(rng, n, windows=2)
-    plan.envelope(_some_time(rng, 0), plan.honest)
+    plan = quiet_plan(rng, n, windows=2)
+    plan.envelope(some_time(rng, 0), plan.honest)
     struck: set[int] = set()
 
     def strike(sim: "Simulation", verb: str, node: str, details: tuple[Any, ...]) -> None:
@@ -336,13 +237,13 @@ def blackout(rng: Random, n: int) -> Plan:
 
 def clocks_out(rng: Random, n: int) -> Plan:
     """One clock is out by more than N/30 for a while: it gives no verdict, and nothing is lost."""
-    plan = _plan(rng, n)
+    plan = quiet_plan(rng, n)
     plan.byzantine.clear()
     off = rng.choice((-20_000, -3_000, 3_000, 12_000))
     plan.fault(rng.randint(-8_000, 30_000), "skew", rng.choice(plan.names), off)
     plan.heal_ms = plan.windows * WINDOW_MS
     for window in range(plan.windows):
-        plan.envelope(_some_time(rng, window), rng.sample(plan.names, plan.f + 1))
+        plan.envelope(some_time(rng, window), rng.sample(plan.names, plan.f + 1))
     return plan
 
 
@@ -367,9 +268,11 @@ DIRECTED: dict[str, Callable[[Random, int], Plan]] = {
         bad_certificate,
         invalid_envelopes,
         kept_out,
+        lost_bodies,
         kept_out_and_old,
         no_outsiders,
         false_conflict,
+        turned_away,
         blackout,
         clocks_out,
     )

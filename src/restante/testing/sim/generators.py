@@ -19,7 +19,7 @@ HOSTILE_PROPOSERS = (
     "withhold",
     "copies",
 )
-MANNERS = ("accept", "silent", "fresh", "liar", "mixed", "conflict")
+MANNERS = ("accept", "silent", "fresh", "liar", "mixed", "conflict", "turning")
 
 
 def faulty(n: int) -> int:

@@ -73,13 +73,15 @@ class ByzantineValidator:
 
     accept: everything, at once. silent: nothing. fresh: answers first, in each round with an
     envelope that nobody has. liar: misleads in every answer. mixed: any of them, by chance.
-    conflict: claims a later base to every proposer.
+    conflict: claims a later base to every proposer. turning: lets each proposer
+    wait in vain, and refuses its next proposal.
     """
 
     def __init__(self, sim: "Simulation", name: str, manner: str) -> None:
         self.sim, self.name, self.manner = sim, name, manner
         self.up, self.life = True, 0
         self._held: dict[bytes, bytes] = {}
+        self._put_off: dict[tuple[bytes, int], bytes] = {}
 
     def observe(self, raws: list[bytes]) -> None:
         self._held.update((sha256(raw).digest(), raw) for raw in raws)
@@ -92,7 +94,9 @@ class ByzantineValidator:
             return
         match op, args:
             case "proposal", (Proposal() as p,):
-                reply(self._verdict(manner, p))
+                answer = self._verdict(manner, p)
+                if answer is not None:
+                    reply(answer)
             case "push", (_, _, raws):
                 self.observe(raws)
             case "bodies", (ids,):
@@ -117,7 +121,7 @@ class ByzantineValidator:
         segment = build(d.set_id, (), first_window=window, bucket_bits=d.bucket_bits)
         return Archived(window, cid, segment, (), ()) if segment.root_cid == cid else None
 
-    def _verdict(self, manner: str, p: Proposal) -> Answer:
+    def _verdict(self, manner: str, p: Proposal) -> Answer | None:
         if manner == "fresh":
             made = self.sim.plan.mint.make(self.sim.sent_now_s())
             self._held[made.id] = made.raw
@@ -125,6 +129,9 @@ class ByzantineValidator:
             return Answer.missing([made.id])
         if manner == "conflict":
             return Answer.conflict(p.window + 3, p.base_size + 3, bytes(32))
+        if manner == "turning":
+            first = self._put_off.setdefault((p.key, p.window), p.cid)
+            return None if first == p.cid else Answer.refused("turned-away")
         if manner == "liar":
             nonsense = self.sim.rng.randbytes(32)
             some = p.ids[:1] or (nonsense,)

@@ -71,6 +71,8 @@ class Links:
         self.cut: set[tuple[str, str]] = set()
         # A deliberate adversary: extra delay for one message in ms, or None to drop it.
         self.adversary: Callable[[str, str, str], int | None] | None = None
+        # Told of every message between two parties: op, and the request's arguments or the answer.
+        self.meter: Callable[[str, Any], None] | None = None
         self._world = world
         self._rng = rng
 
@@ -110,7 +112,11 @@ class Links:
             else:
                 on_reply(answer)
 
+        measured = self.meter if source.name != target_name else None
+
         def reply(answer: Any) -> None:
+            if measured is not None:
+                measured(f"{op} answer", answer)
             back = self._passes(target_name, source.name, op)
             if back is not None:
                 self._world.at(self._world.now_ms + back, settle, answer, False)
@@ -120,6 +126,8 @@ class Links:
             if target.up:
                 target.serve(op, source.name, args, reply)
 
+        if measured is not None:
+            measured(op, args)
         there = self._passes(source.name, target_name, op)
         now = self._world.now_ms
         if there is not None:

@@ -5,28 +5,13 @@ Production code has no switches. A mutant replaces one small function or method 
 before any run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 from unittest import mock
 
-from restante.errors import Invalid
-from restante.formats import message
-from restante.formats.message import Certificate, Proposal
-from restante.rules import actions as act
-from restante.rules import commit, decide, freeze, judge, pool, propose, valid, validator
-from restante.rules.base import Base
-from restante.rules.cosign import Cosigner, Signed
-from restante.rules.decide import Decided
-from restante.rules.judge import Judge
-from restante.rules.pool import PoolIndex, Row
-from restante.rules.propose import Proposing
-from restante.rules.share import Sharing
-from restante.rules.validator import Validator
-
-Patch = tuple[Any, str, Any]
-NEVER_MS = 1 << 50
+from restante.testing.sim import clauses
+from restante.testing.sim.clauses import Patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,255 +39,30 @@ class Mutant:
             yield
 
 
-def _in_window_everywhere(in_window: Any) -> list[Patch]:
-    return [(module, "in_window", in_window) for module in (valid, freeze, judge, commit)]
-
-
-# --- R0 ---------------------------------------------------------------------------------------
-
-
-def _r0() -> list[Patch]:
-    check = valid._check_own_rules
-
-    def only_ttl_zero(found: Any, params: Any) -> None:
-        if found.ttl_s == 0:  # it has no rank at all
-            check(found, params)
-
-    return [
-        (valid, "_check_own_rules", only_ttl_zero),
-        (valid, "_check_work", lambda *_: None),
-        *_in_window_everywhere(lambda *_: True),
-    ]
-
-
-def _not_new() -> list[Patch]:
-    return [(Base, "is_new", lambda *_: True)]
-
-
-def _no_slack() -> list[Patch]:
-    def in_window(sent_s: int, window: int, d: Any) -> bool:
-        start = d.genesis_s + window * d.window_s
-        return bool(start - d.ttl_max_s <= sent_s <= start + d.window_s + 10)
-
-    def last_window(sent_s: int, d: Any) -> int:
-        return int((sent_s + d.ttl_max_s - d.genesis_s) // d.window_s)
-
-    return [*_in_window_everywhere(in_window), (pool, "last_window", last_window)]
-
-
-# --- R1 ---------------------------------------------------------------------------------------
-
-
-def _due_not_new() -> list[Patch]:
-    def due_set(index: PoolIndex, base: Base, frozen: int, settled: int = 0) -> dict[bytes, Row]:
-        rows = index.rows(0, frozen)  # what is settled is only a short way to what is not new
-        return {r.id: r for r in rows if valid.in_window(r.sent_s, base.window, base.descriptor)}
-
-    return [(judge, "due_set", due_set)]
-
-
-def _frozen_by_index() -> list[Patch]:
-    left_out: dict[tuple[str, int], set[bytes]] = {}
-    freeze_, begin, due = Validator._freeze, Validator._begin_window, Judge.due
-
-    def new_freeze(self: Validator, now_ms: int) -> list[act.Action]:
-        before = self.last_frozen
-        actions = freeze_(self, now_ms)
-        indexed = {r.id for r in self.index.rows(0, self.index.size) if not self.base.is_new(r.id)}
-        for window in range(before + 1, self.last_frozen + 1):
-            left_out[self._own.name, window] = indexed
-        return actions
-
-    def new_begin(self: Validator, now_ms: int) -> None:
-        begin(self, now_ms)
-        self.judge.owner = self._own.name  # type: ignore[attr-defined]
-
-    def new_due(self: Judge, frozen: int, settled: int) -> dict[bytes, Row]:
-        gone = left_out.get((self.owner, self._base.window), set())  # type: ignore[attr-defined]
-        return {id_: row for id_, row in due(self, frozen, settled).items() if id_ not in gone}
-
-    return [
-        (Validator, "_freeze", new_freeze),
-        (Validator, "_begin_window", new_begin),
-        (Judge, "due", new_due),
-    ]
-
-
-def _freeze_moves() -> list[Patch]:
-    def due(self: Judge, frozen: int, settled: int) -> dict[bytes, Row]:
-        return freeze.due_set(self._index, self._base, self._index.size, settled)
-
-    return [(Judge, "due", due)]
-
-
-def _pool_evicts() -> list[Patch]:
-    return [(PoolIndex, "releasable", lambda self, *_: self.size)]
-
-
-# --- R2, R3 -----------------------------------------------------------------------------------
-
-
-def _verdict_without_base() -> list[Patch]:
-    statement = message.accept_statement
-
-    def any_base(set_id: bytes, window: int, size: int, root: bytes, cid: bytes) -> bytes:
-        return statement(set_id, window, 0, bytes(32), cid)
-
-    return [
-        *((module, "accept_statement", any_base) for module in (message, validator, propose)),
-        (decide, "names_base", lambda window, size, root, base: window == base.window),
-    ]
-
-
-def _accept_anything() -> list[Patch]:
-    def verdict(self: Judge, p: Proposal, ids: tuple[bytes, ...], *_: Any) -> None:
-        self.batches[p.cid] = ids
-
-    return [(Judge, "verdict", verdict)]
-
-
-def _due_ignored() -> list[Patch]:
-    return [(judge, "missing", lambda *_: [])]
-
-
-def _never_full() -> list[Patch]:
-    return [(judge, "is_full", lambda *_: False)]
-
-
-def _any_left_out() -> list[Patch]:
-    return [(judge, "may_leave_out", lambda *_: True)]
-
-
-def _no_rebuild() -> list[Patch]:
-    def rebuild(self: Judge, p: Proposal, ids: tuple[bytes, ...], *_: Any) -> None:
-        self.batches[p.cid] = ids
-
-    return [(Judge, "_rebuild", rebuild)]
-
-
-def _no_bodies() -> list[Patch]:
-    return [(judge, "lacking_bodies", lambda *_: []), *_no_rebuild()]
-
-
-def _unwritten_accept() -> list[Patch]:
-    verdict = Validator._verdict
-
-    def swapped(self: Validator, p: Proposal, ids: tuple[bytes, ...]) -> list[act.Action]:
-        actions = verdict(self, p, ids)
-        return actions[::-1]
-
-    return [(Validator, "_verdict", swapped)]
-
-
-def _members_forgotten() -> list[Patch]:
-    return [(Validator, "_remember_batch", lambda *_: None)]
-
-
-# --- R4, R5, step 7 ---------------------------------------------------------------------------
-
-
-def _silence_is_empty() -> list[Patch]:
-    tick = Validator.tick
-
-    def new_tick(self: Validator, now_ms: int) -> list[act.Action]:
-        actions = tick(self, now_ms)
-        w = self.base.window
-        if self.deciding is None and w <= self.last_frozen and now_ms > self.d.end_ms(w) + 10_000:
-            segment = judge.build_batch(self.d, w, (), self._bodies)
-            self.deciding = Decided(self.engine_slot, bytes(32), segment.root_cid, b"")
-            actions += self._commit(segment, [], now_ms)
-        return actions
-
-    return [(Validator, "tick", new_tick)]
-
-
-def _first_is_the_entry() -> list[Patch]:
-    decides = decide.decides
-
-    def first_only(slot: int, data: bytes, base: Base, d: Any) -> Decided | None:
-        try:
-            window = Certificate.parse(data, d.set_id).window
-        except Invalid:
-            return None
-        if getattr(base, "spent", None) == window:
-            return None
-        if window == base.window:
-            base.spent = window  # type: ignore[attr-defined]
-        return decides(slot, data, base, d)
-
-    return [(decide, "decides", first_only)]
-
-
-def _engine_trusted() -> list[Patch]:
-    decides = decide.decides
-
-    def unverified(slot: int, data: bytes, base: Base, d: Any) -> Decided | None:
-        with mock.patch.object(Certificate, "verify"):
-            return decides(slot, data, base, d)
-
-    return [(decide, "decides", unverified)]
-
-
-def _due_at_commit() -> list[Patch]:
-    commit_ = Validator._commit
-
-    def refusing(self: Validator, segment: Any, ids: Any, now_ms: int) -> list[act.Action]:
-        frozen = self.freezes.get(self.base.window, 0)
-        due: Mapping[bytes, Row] = self.judge.due(frozen, self.settled)
-        return [] if set(due) - set(ids) else commit_(self, segment, ids, now_ms)
-
-    return [(Validator, "_commit", refusing)]
-
-
-def _no_recheck() -> list[Patch]:
-    return [(commit, "objection", lambda *_: None)]
-
-
-# --- R6 to R8 ---------------------------------------------------------------------------------
-
-
-def _cosign_twice() -> list[Patch]:
-    def grown(self: Cosigner, size: int, root: bytes) -> None:
-        self._unsigned.append(Signed(size, root))
-
-    return [(Cosigner, "grown", grown)]
-
-
-def _backup_believed() -> list[Patch]:
-    return [(Cosigner, "contradicts", lambda *_: False)]
-
-
-def _no_carry() -> list[Patch]:
-    due_set = freeze.due_set
-
-    def fresh(index: PoolIndex, base: Base, frozen: int, settled: int = 0) -> dict[bytes, Row]:
-        start = index.position_at(base.descriptor.start_ms(base.window))
-        return due_set(index, base, frozen, max(start, settled))
-
-    return [(freeze, "due_set", fresh), (judge, "due_set", fresh)]
-
-
-def _no_sharing() -> list[Patch]:
-    return [(Sharing, "cut_off", lambda *_: [])]
-
-
-def _no_own_proposals() -> list[Patch]:
-    return [(Validator, "proposal_due_ms", lambda *_: NEVER_MS)]
-
-
-def _conflict_believed() -> list[Patch]:
-    def elsewhere(self: Proposing, seat: Any, answer: Any, now_ms: int) -> None:
-        self.overtaken = answer.window > self.window
-
-    return [(Proposing, "_elsewhere", elsewhere)]
-
-
 MUTANTS: dict[str, Mutant] = {
     m.name: m
     for m in (
-        Mutant("r0-off", "R0", "validity", "invalid-envelopes", "I2", 5, _r0),
-        Mutant("not-new", "R0", "new(id, base)", "invalid-envelopes", "I2", 5, _not_new),
-        Mutant("no-slack", "R0", "slack ≥ 2N + 20 s", "kept-out-and-old", "I4", 10, _no_slack),
+        Mutant(
+            "r0-off", "R0", "what R0 refuses is refused", "invalid-envelopes", "I2", 5, clauses.r0
+        ),
+        Mutant(
+            "not-new",
+            "R0",
+            "what an earlier batch holds is not new",
+            "invalid-envelopes",
+            "I2",
+            5,
+            clauses.not_new,
+        ),
+        Mutant(
+            "no-slack",
+            "R0",
+            "slack pays for lateness and R7",
+            "kept-out-and-old",
+            "I4",
+            10,
+            clauses.no_slack,
+        ),
         Mutant(
             "due-not-new",
             "R1",
@@ -310,7 +70,7 @@ MUTANTS: dict[str, Mutant] = {
             "late-decisions",
             "I5",
             5,
-            _due_not_new,
+            clauses.due_not_new,
         ),
         Mutant(
             "frozen-by-index",
@@ -319,17 +79,89 @@ MUTANTS: dict[str, Mutant] = {
             "lost-log",
             "I1",
             20,
-            _frozen_by_index,
+            clauses.frozen_by_index,
         ),
-        Mutant("freeze-moves", "R1", "the freeze", "endless-arrivals", "I5", 5, _freeze_moves),
-        Mutant("pool-evicts", "R1", "the pool keeps", "late-arrivals", "I1", 5, _pool_evicts),
-        Mutant("accept-anything", "R2", "judging", "enough-holders", "I1", 5, _accept_anything),
-        Mutant("due-ignored", "R2", "the due set", "enough-holders", "I1", 5, _due_ignored),
-        Mutant("never-full", "R2", "a full batch", "full-batch", "I5", 5, _never_full),
-        Mutant("any-left-out", "R2", "rank in a full one", "worst-first", "I1", 5, _any_left_out),
-        Mutant("no-bodies", "R2", "bodies first", "withheld-bodies", "holder", 5, _no_bodies),
-        Mutant("unwritten-accept", "R2", "accepts are written", "calm", "I6", 5, _unwritten_accept),
-        Mutant("members-forgotten", "R2", "members kept", "blackout", "I5", 5, _members_forgotten),
+        Mutant(
+            "freeze-moves",
+            "R1",
+            "the freeze never changes",
+            "endless-arrivals",
+            "I5",
+            5,
+            clauses.freeze_moves,
+        ),
+        Mutant(
+            "pool-evicts",
+            "R1",
+            "the pool keeps what it acknowledged",
+            "late-arrivals",
+            "I1",
+            5,
+            clauses.pool_evicts,
+        ),
+        Mutant(
+            "accept-anything",
+            "R2",
+            "anything is checked before an accept",
+            "enough-holders",
+            "I1",
+            5,
+            clauses.accept_anything,
+        ),
+        Mutant(
+            "due-ignored",
+            "R2",
+            "an accept holds the due set",
+            "enough-holders",
+            "I1",
+            5,
+            clauses.due_ignored,
+        ),
+        Mutant(
+            "never-full",
+            "R2",
+            "a full batch may leave due ones out",
+            "full-batch",
+            "I5",
+            5,
+            clauses.never_full,
+        ),
+        Mutant(
+            "any-left-out",
+            "R2",
+            "only what ranks below may be left out",
+            "worst-first",
+            "I1",
+            5,
+            clauses.any_left_out,
+        ),
+        Mutant(
+            "no-bodies",
+            "R2",
+            "bodies are durable before an accept",
+            "withheld-bodies",
+            "holder",
+            5,
+            clauses.no_bodies,
+        ),
+        Mutant(
+            "unwritten-accept",
+            "R2",
+            "an accept is durable before it leaves",
+            "calm",
+            "I6",
+            5,
+            clauses.unwritten_accept,
+        ),
+        Mutant(
+            "members-forgotten",
+            "R2",
+            "an accepted batch can be served after a restart",
+            "blackout",
+            "I5",
+            5,
+            clauses.members_forgotten,
+        ),
         Mutant(
             "verdict-without-base",
             "R2",
@@ -337,12 +169,44 @@ MUTANTS: dict[str, Mutant] = {
             "split-history",
             "I1",
             20,
-            _verdict_without_base,
+            clauses.verdict_without_base,
         ),
-        Mutant("no-rebuild", "R3", "rebuild, compare", "foreign-cid", "holder", 5, _no_rebuild),
-        Mutant("silence-is-empty", "R4", "entries", "late-decisions", "I1", 5, _silence_is_empty),
-        Mutant("first-entry", "R5", "junk is skipped", "junk-first", "I5", 5, _first_is_the_entry),
-        Mutant("engine-trusted", "R5", "certificates", "junk-first", "I1", 10, _engine_trusted),
+        Mutant(
+            "no-rebuild",
+            "R3",
+            "the batch is rebuilt and its CID compared",
+            "foreign-cid",
+            "holder",
+            5,
+            clauses.no_rebuild,
+        ),
+        Mutant(
+            "silence-is-empty",
+            "R4",
+            "silence is not an empty batch",
+            "late-decisions",
+            "I1",
+            5,
+            clauses.silence_is_empty,
+        ),
+        Mutant(
+            "first-entry",
+            "R5",
+            "engine entries are slots, junk is skipped",
+            "junk-first",
+            "I5",
+            5,
+            clauses.first_is_the_entry,
+        ),
+        Mutant(
+            "engine-trusted",
+            "R5",
+            "engine entries are verified",
+            "junk-first",
+            "I1",
+            10,
+            clauses.engine_trusted,
+        ),
         Mutant(
             "due-at-commit",
             "step 7",
@@ -350,10 +214,26 @@ MUTANTS: dict[str, Mutant] = {
             "left-out-holder",
             "I5",
             10,
-            _due_at_commit,
+            clauses.due_at_commit,
         ),
-        Mutant("no-recheck", "R6", "own re-check", "bad-certificate", "I2", 5, _no_recheck),
-        Mutant("cosign-twice", "R6", "once per size", "rebuilt-log", "I3", 10, _cosign_twice),
+        Mutant(
+            "no-recheck",
+            "R6",
+            "a decided batch is re-checked",
+            "bad-certificate",
+            "I2",
+            5,
+            clauses.no_recheck,
+        ),
+        Mutant(
+            "cosign-twice",
+            "R6",
+            "a tree is cosigned once per size",
+            "rebuilt-log",
+            "I3",
+            10,
+            clauses.cosign_twice,
+        ),
         Mutant(
             "backup-believed",
             "R6",
@@ -361,11 +241,44 @@ MUTANTS: dict[str, Mutant] = {
             "restored-backup",
             "I3",
             10,
-            _backup_believed,
+            clauses.backup_believed,
         ),
-        Mutant("no-carry", "R7", "carry", "carried-over", "I1", 5, _no_carry),
-        Mutant("no-sharing", "R7", "share", "kept-out", "I4", 10, _no_sharing),
-        Mutant("no-own-proposals", "R8", "own turn", "no-outsiders", "I5", 5, _no_own_proposals),
+        Mutant(
+            "no-carry",
+            "R7",
+            "what was left out is due in the next window",
+            "carried-over",
+            "I1",
+            5,
+            clauses.no_carry,
+        ),
+        Mutant(
+            "no-sharing",
+            "R7",
+            "pools are shared after each cut-off",
+            "kept-out",
+            "I4",
+            10,
+            clauses.no_sharing,
+        ),
+        Mutant(
+            "cursor-early",
+            "R7",
+            "a cursor passes only what is pooled here",
+            "lost-bodies",
+            "I4",
+            10,
+            clauses.cursor_early,
+        ),
+        Mutant(
+            "no-own-proposals",
+            "R8",
+            "validators propose themselves",
+            "no-outsiders",
+            "I5",
+            5,
+            clauses.no_own_proposals,
+        ),
         Mutant(
             "conflict-believed",
             "R8",
@@ -373,7 +286,16 @@ MUTANTS: dict[str, Mutant] = {
             "false-conflict",
             "I5",
             10,
-            _conflict_believed,
+            clauses.conflict_believed,
+        ),
+        Mutant(
+            "barred-retries",
+            "R8",
+            "a refusing validator is left alone",
+            "turned-away",
+            "busy",
+            10,
+            clauses.barred_retries,
         ),
     )
 }

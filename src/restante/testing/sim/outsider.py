@@ -116,7 +116,8 @@ class Outsider(ProposingParty):
                 case act.FetchBodies() if proposing is not None:
                     self.fetch_claimed(action, proposing)
                 case act.Certified():
-                    self.sim.history.note("certified", self.name, action.window)
+                    amendments = proposing.amendments if proposing is not None else 0
+                    self.sim.history.note("certified", self.name, action.window, amendments)
                     self.spread_certificate(action.certificate)
                 case _:
                     raise AssertionError(f"no driver for {action}")

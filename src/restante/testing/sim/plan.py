@@ -60,7 +60,7 @@ class Fault(NamedTuple):
 # A hook sees every fact of the history as it comes: (simulation, verb, node name, details).
 Hook = Callable[["Simulation", str, str, tuple[Any, ...]], None]
 
-SAFETY = frozenset({"I1", "I2", "I3", "I4", "I6", "holder"})
+SAFETY = frozenset({"I1", "I2", "I3", "I4", "I6", "holder", "busy"})
 
 
 @dataclass
@@ -97,6 +97,7 @@ class Plan:
     bound_ms: int | None = None
     """How long after the last cut-off and `heal_ms` all must be decided; None: a general bound."""
     pool_page_ids: int = 3
+    events_max: int = 60_000
     ruined: set[str] = field(default_factory=set)
     """Validators whose disk broke a promise (a restored lock): what they hold counts no more."""
     checks: frozenset[str] = SAFETY | {"I5"}
@@ -134,3 +135,17 @@ class Plan:
 
     def fault(self, at_ms: int, kind: str, *args: Any) -> None:
         self.faults.append(Fault(at_ms, kind, args))
+
+
+def quiet_plan(rng: Random, n: int, windows: int = 3, manner: str = "accept") -> Plan:
+    """The last f validators are Byzantine; links are good, and different in every run."""
+    f = (n - 1) // 3
+    plan = Plan(rng, n, f, windows)
+    plan.byzantine = dict.fromkeys(plan.names[n - f :], manner)
+    plan.quality = Quality(median_ms=rng.choice((20, 60, 150)), sigma=rng.choice((0.2, 0.6)))
+    return plan
+
+
+def some_time(rng: Random, window: int, least_ms: int = 1_000, margin_ms: int = 2_000) -> int:
+    """A time within a window, some way from its cut-off."""
+    return window * WINDOW_MS + rng.randint(least_ms, WINDOW_MS - margin_ms)

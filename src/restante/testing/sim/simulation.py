@@ -26,7 +26,6 @@ from restante.testing.sim.plan import Plan, key_of
 from restante.testing.sim.validator_node import ValidatorNode
 from restante.testing.sim.workload import Made
 
-EVENTS_MAX = 60_000
 # After faults end a window may wait for every validator's turn, and a Byzantine one's as well,
 # and for a certificate's submission: turns are a step (10 s) apart.
 WINDOW_BOUND_MS = 120_000
@@ -70,6 +69,7 @@ class Simulation:
         self._verified: dict[int, Proposal] = {}
         self.healed = False
         self.over = False
+        self._second = self._busy = 0
         self.nemesis = Nemesis(self)
         self._set_up_history()
 
@@ -107,15 +107,25 @@ class Simulation:
         deadline = max(last_end, self.genesis_ms + self.plan.heal_ms)
         bound_ms = self.plan.bound_ms
         deadline += bound_ms or SETTLE_MS + self.plan.windows * WINDOW_BOUND_MS
-        while world.events < EVENTS_MAX and world.now_ms < deadline:
+        while world.events < self.plan.events_max and world.now_ms < deadline:
             if not world.step():
                 break
             history.now_ms = world.now_ms
             checker.check()
+            self._require_calm()
             if self.healed and world.events % 8 == 0 and self._complete():
                 self.over = True
                 return
         self._require_live()
+
+    def _require_calm(self) -> None:
+        """No machine asks for a tick that it then does nothing with: that is a busy loop."""
+        second = self.world.now_ms // 1000
+        if second != self._second:
+            self._second, self._busy = second, 0
+        self._busy += 1
+        if self._busy > 300 + 100 * self.plan.n and "busy" in self.plan.checks:
+            raise Violation({"busy": f"{self._busy} events within a second"})
 
     def _arrive(self, party: str, made: Made) -> None:
         self.history.note("arrives", party, made.id, made.defect or "")

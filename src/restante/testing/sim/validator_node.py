@@ -5,8 +5,7 @@ synced, and dies between any two steps.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from restante.errors import Invalid
-from restante.formats.message import Answer, PoolPage, Proposal
+from restante.formats.message import Answer, PoolPage
 from restante.formats.page import parse
 from restante.formats.segment import Segment
 from restante.rules import actions as act
@@ -14,11 +13,11 @@ from restante.rules.actions import Action
 from restante.rules.pool import Row
 from restante.rules.propose import Proposing
 from restante.rules.validator import Validator
-from restante.testing.sim.disk import Archived, Decision, Disk, Journal, PeerCosignature
+from restante.testing.sim.disk import Archived, Decision, Journal
 from restante.testing.sim.history import Batch
-from restante.testing.sim.links import Reply
-from restante.testing.sim.party import Crash, ProposingParty
+from restante.testing.sim.party import Crash
 from restante.testing.sim.plan import key_of
+from restante.testing.sim.serving import ServingParty
 from restante.testing.sim.workload import cheap_keccak
 
 if TYPE_CHECKING:
@@ -35,24 +34,20 @@ def raws_of(segment: Segment) -> tuple[bytes, ...]:
     return tuple(raw for _, block in pages for _, raw in parse(block, first, 1))
 
 
-class ValidatorNode(ProposingParty):
+class ValidatorNode(ServingParty):
     """One validator process, its disk and its clock."""
 
     def __init__(self, sim: "Simulation", name: str) -> None:
         super().__init__(sim, name)
         self.key = key_of(name)
-        self.disk = Disk(name.encode().ljust(16, b"."))
-        self.machine: Validator | None = None
         self.skew_ms = 0
         self.crash_in: int | None = None  # steps until it dies
         self.down_ms = RESTART_MS
         self.stays_down = False
         self.halted: str | None = None
         self._newest_ms = 0
-        self._known: dict[tuple[bytes, bytes], Proposal] = {}
         self._fetching = False
         self._polling = False
-        self._reply: Reply | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -225,7 +220,8 @@ class ValidatorNode(ProposingParty):
             case act.PushBodies() if proposing is not None:
                 self.push_bodies(action, proposing)
             case act.Certified():
-                history.note("certified", self.name, action.window)
+                amendments = proposing.amendments if proposing is not None else 0
+                history.note("certified", self.name, action.window, amendments)
                 self.spread_certificate(action.certificate)
             case _:
                 raise AssertionError(f"no driver for {action}")
@@ -349,100 +345,9 @@ class ValidatorNode(ProposingParty):
             self, peer, "bodies", (ids,), replied, lambda: self._share_failed(peer, ids)
         )
 
-    # --- serving ------------------------------------------------------------------------------
-
     def observe(self, raws: list[bytes]) -> None:
         """The network brings envelopes."""
         machine = self.machine
         if machine is not None:
             now = self.now_ms()
             self.run(lambda now_ms: machine.observed([(now, raw) for raw in raws], now_ms))
-
-    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
-        machine = self.machine
-        assert machine is not None
-        match op, args:
-            case "proposal", (Proposal() as p,):
-                try:
-                    self.sim.verify(p)
-                except Invalid as error:
-                    reply(Answer.refused(error.code))
-                    return
-                self._known[(p.key, p.cid)] = p
-                self._judge(reply, lambda now: machine.proposal(p, now))
-            case "push", (key, cid, raws):
-                pushed = self._known.get((key, cid))
-                if pushed is None:
-                    reply(Answer.resend())
-                else:
-                    known = pushed
-                    self._judge(reply, lambda now: machine.pushed(known, raws, now))
-            case "certificate", (data,):
-                try:
-                    self.run(lambda now: machine.certificate(data, now))
-                except Invalid as error:
-                    self.sim.history.note("refuses", self.name, error.code)
-                reply(True)
-            case "pool", (after,):
-                reply(self._pool_page(machine, after))
-            case "bodies", (ids,):
-                reply([raw for id_ in ids if (raw := self.body(id_)) is not None])
-            case "batch", (window, cid):
-                reply(self.disk.batch(window, cid))
-            case "cosignature", (of,):
-                reply(self._newest_of(of))
-            case "read-cosignature", (of, size, root, value):
-                if self._newest_of(of)[0] < size:
-                    record = PeerCosignature(of, size, root, value)
-                    try:
-                        self._durably(self.disk.lock, record)
-                    except Crash:
-                        self.crash()
-                        return
-                reply(True)
-            case "log", (size,):
-                decisions = self.disk.decisions()[size : size + 4]
-                batches = [self.disk.batch(x.window, x.cid) for x in decisions]
-                reply([(x.entry, b.ids) for x, b in zip(decisions, batches, strict=True) if b])
-
-    def _judge(self, reply: Reply, handler: Any) -> None:
-        self._reply = reply
-        self.run(handler)
-        self._reply = None
-
-    def _pool_page(self, machine: Validator, after: int) -> PoolPage:
-        index = machine.index
-        start = min(max(after, index.floor), index.size)
-        rows = list(index.rows(start, start + self.sim.plan.pool_page_ids))
-        window = machine.last_frozen if machine.last_frozen in machine.freezes else None
-        return PoolPage(
-            self.disk.pool_id,
-            index.floor,
-            after,
-            tuple(row.id for row in rows),
-            start + len(rows),
-            window,
-            machine.freezes[window] if window is not None else 0,
-        )
-
-    def body(self, id_: bytes) -> bytes | None:
-        """A durable body, of the pool or of a batch."""
-        assert self.machine is not None
-        row = self.machine.index.get(id_)
-        if row is not None and row.position < self.disk.pool.synced:
-            return self.disk.body(row.position)
-        return next(
-            (
-                raw
-                for archived in self.disk.archive.records
-                for member, raw in zip(archived.ids, archived.raws, strict=True)
-                if member == id_
-            ),
-            None,
-        )
-
-    def _newest_of(self, name: str) -> tuple[int, bytes, bytes | None]:
-        for record in reversed(self.disk.lock.records):
-            if isinstance(record, PeerCosignature) and record.peer == name:
-                return record.size, record.root, record.value
-        return 0, b"", None
