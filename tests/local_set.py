@@ -237,7 +237,12 @@ class LocalSet:
             list(stores),
             retention_days=retention_days,
         )
-        validating.announce(f"http://{name}")
+        try:
+            validating.announce(f"http://{name}")
+        except BaseException:
+            state.close()
+            engine._close()
+            raise
         routes = common_routes(
             validating.status, validating.hand_in, self.descriptor.max_envelope_bytes
         )
