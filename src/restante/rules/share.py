@@ -49,8 +49,8 @@ class Sharing:
         """Whether any cursor waits for bodies."""
         return bool(self._wanted)
 
-    def cut_off(self, window: int, now_ms: int) -> None:
-        """Window `window` was frozen here: drain every peer for it, shortly.
+    def cut_off(self, window: int, from_ms: int) -> None:
+        """Window `window` was frozen here: drain every peer for it, from a little later on.
 
         Most of what peers hold and we do not is on its way to us at the cut-off.
         """
@@ -59,7 +59,7 @@ class Sharing:
             drain.asks = 0
             if drain.done:
                 drain.done = False
-                drain.retry_ms = now_ms + limits.SHARE_AFTER_MS
+                drain.retry_ms = from_ms
 
     def page(self, peer: str, page: PoolPage, now_ms: int, settled: Iterable[bytes]) -> list[Step]:
         """A page of a peer's pool came; `settled` are its ids that are pooled or invalid here.

@@ -77,6 +77,8 @@ class Validator:
         self.settled = freeze.settled_position(self.index, self.base, self.index.floor)
         """No row below this position can be due any more; it only spares work."""
         self._share_at_start = bool(self.freezes)
+        # A fifteenth of a window, so that short windows have theirs shared in time.
+        self._share_after_ms = min(limits.SHARE_AFTER_MS, d.window_s * 1000 // 15)
         self._begin_window(now_ms)
 
     def _restore_log(self, restored: Restored) -> None:
@@ -114,7 +116,7 @@ class Validator:
         if self._share_at_start:
             # Peers may hold what we missed while we were down; the next cut-off is far.
             self._share_at_start = False
-            self.sharing.cut_off(self.last_frozen, now_ms)
+            self.sharing.cut_off(self.last_frozen, now_ms + self._share_after_ms)
         actions += self.sharing.tick(now_ms)
         actions += self._cosign(now_ms)
         if self._submit_at_ms is not None and now_ms >= self._submit_at_ms:
@@ -153,7 +155,7 @@ class Validator:
             self.last_frozen = w
             actions.append(act.Freeze(w, position))
         if actions:
-            self.sharing.cut_off(self.last_frozen, now_ms)
+            self.sharing.cut_off(self.last_frozen, now_ms + self._share_after_ms)
         return actions
 
     def _may_sign(self) -> bool:
