@@ -17,8 +17,8 @@ PAGE_TARGET_BYTES = 64 * 1024
 ENVELOPE_MAX_BYTES = BLOCK_MAX_BYTES - 16
 
 # --- rules ---------------------------------------------------------------------------------
-# Pages read from one peer's pool per window: two full batches of the largest descriptor, and more.
-# that claims more, or begins anew again and again, is read on after the next cut-off.
+# Pages read from one peer's pool per window: more than two full batches of the largest descriptor.
+# A peer that claims more, or begins anew again and again, is read on after the next cut-off.
 SHARE_ASKS_PER_WINDOW = 64
 # How long after a cut-off peers' pools are read: what is still on its way comes by itself, and what
 # does not is here before the grace ends and proposals come.
