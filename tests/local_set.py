@@ -40,26 +40,50 @@ def keccak(data: bytes) -> bytes:
 
 
 class SpeedClock:
-    """Virtual time that runs `speed` times as fast as real time, from `start_ms` on."""
+    """Virtual time, at most `speed` times as fast as real time.
+
+    It moves by small steps that the event loop makes, so that on a busy machine it slows down with
+    everything that reads it: no test depends on how fast the machine is.
+    """
+
+    STEP_S = 0.002
 
     def __init__(self, start_ms: int, speed: float = 1.0) -> None:
-        self._start_ms = start_ms
-        self._since = time.monotonic()
+        self._now_ms = float(start_ms)
         self._speed = speed
-        self.skew_ms = 0
+        self._ticking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Let time pass, in the running loop."""
+        if self._ticking is None or self._ticking.done():
+            self._ticking = asyncio.ensure_future(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self.STEP_S)
+            self._now_ms += self.STEP_S * 1000 * self._speed
 
     def now_ms(self) -> int:
-        return int(self._start_ms + (time.monotonic() - self._since) * 1000 * self._speed)
+        return int(self._now_ms)
 
     async def sleep_until(self, when_ms: int) -> None:
         while (left_ms := when_ms - self.now_ms()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.02, left_ms / 1000 / self._speed))
 
-    def skewed(self, by_ms: int) -> "SpeedClock":
-        """A clock that is wrong by so much."""
-        clock = SpeedClock(self._start_ms + by_ms, self._speed)
-        clock._since = self._since
-        return clock
+
+class Skewed(SpeedClock):
+    """A clock that is wrong by so much."""
+
+    def __init__(self, right: SpeedClock, by_ms: int) -> None:
+        super().__init__(0, right._speed)
+        self._right = right
+        self._by_ms = by_ms
+
+    def start(self) -> None:
+        self._right.start()
+
+    def now_ms(self) -> int:
+        return self._right.now_ms() + self._by_ms
 
 
 class FakeNetwork:
@@ -207,6 +231,7 @@ class LocalSet:
         """Open a validator's state and, if `run`, set it to work."""
         key = next(key for key in self.keys if key.name == name)
         own_clock = clock or self.clock
+        own_clock.start()
         home = Home(self.root / name)
         names = [store.name for store in stores]
         state = State.open(home, self.descriptor, key.vkey(), names)
@@ -258,7 +283,7 @@ class LocalSet:
         self.router.apps.pop(name, None)
         await self.parties.pop(name).stop()
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 25.0) -> None:
         """Wait, and fail with what every node says; a node that failed raises at once."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -271,7 +296,7 @@ class LocalSet:
                 )
             await asyncio.sleep(0.01)
 
-    async def decided(self, window: int, *names: str, timeout_s: float = 10.0) -> None:
+    async def decided(self, window: int, *names: str, timeout_s: float = 25.0) -> None:
         """Until these (all) validators have cosigned the window."""
         parties = [self.parties[n] for n in names or list(self.parties)]
 

@@ -87,7 +87,7 @@ def test_windows_are_decided_within_grace_and_two_steps(tmp_path: Path) -> None:
             raws = [local.envelope(number) for number in range(60)]
             for number, party in enumerate(local.parties.values()):
                 party.network.bring(*raws[number:])
-            await local.decided(1, timeout_s=20)
+            await local.decided(1, timeout_s=45)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,7 +105,7 @@ def test_windows_are_decided_within_grace_and_two_steps(tmp_path: Path) -> None:
                 # However many they were: no more sets were built for them than the quota says.
                 assert party.node.machine.judge.builds <= limits.OUTSIDER_BUILDS + 4
 
-    asyncio.run(asyncio.wait_for(scenario(), 40))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_round_goes_on_where_validators_fail_or_are_down(tmp_path: Path) -> None:
@@ -120,4 +120,4 @@ def test_a_round_goes_on_where_validators_fail_or_are_down(tmp_path: Path) -> No
             local.router.down.clear()
             await local.decided(1)
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 60))

@@ -57,7 +57,7 @@ def test_a_failing_disk_ends_the_validator(
         assert raised.group_contains((OSError, StateError))
         await local.close("v1")
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_what_was_refused_is_not_there_after_a_restart(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def client_of(gateway: Gateway) -> httpx2.AsyncClient:
 
 
 def go(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 20))
+    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 def all_paths(made: MadeArchive) -> list[str]:

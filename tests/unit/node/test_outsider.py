@@ -57,7 +57,7 @@ def test_it_brings_what_it_alone_has_and_takes_what_it_lacks(tmp_path: Path) -> 
             await asyncio.gather(working, return_exceptions=True)
             pool.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_it_starts_from_the_tiles_of_a_log_that_is_there(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_it_starts_from_the_tiles_of_a_log_that_is_there(tmp_path: Path) -> None
             await asyncio.gather(working, return_exceptions=True)
             pool.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_entries_that_do_not_lead_to_the_checkpoint_are_refused(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_entries_that_do_not_lead_to_the_checkpoint_are_refused(tmp_path: Path) 
                 await follower.advance(base)
             assert base.size == 0
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 class Lying(httpx2.AsyncBaseTransport):

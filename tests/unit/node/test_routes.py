@@ -41,7 +41,7 @@ def with_one(tmp_path: Path, scenario: Scenario, *, decided: int | None = None) 
             await scenario(local, party, client)
         await local.close("v1")
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def assert_error(response: httpx2.Response, status: int, code: str) -> None:
