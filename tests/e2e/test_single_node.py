@@ -58,7 +58,7 @@ def test_init_up_post_query(tmp_path: Path) -> None:
     process = Process.start(home, url)
     with running([process]):
         process.wait_ready()
-        posted = ("post", str(home), "--topic", "news", "--text", "hello", "--json")
+        posted = ("post", "hello", "--node", str(home), "--topic", "news", "--json")
         code, out, errors = restante(*posted, "--wait", "--timeout", "20")
         assert code == 0, errors
         handed = json.loads(out)
@@ -69,10 +69,10 @@ def test_init_up_post_query(tmp_path: Path) -> None:
         secret = bytes([7]) * 32
         to = crypt.public_key(secret).hex()
         code, out, errors = restante(
-            "post", "--topic", "5a4ea131", "--to", to, "--text", "for you", path=home
+            "post", "--topic", "5a4ea131", "--to", to, "for you", path=home
         )
         assert code == 0, errors
-        code, out, errors = restante("post", str(home), "--topic", "x", RESTANTE_PASSWORD="")
+        code, out, errors = restante("post", "hi", "--node", str(home), "--topic", "x", RESTANTE_PASSWORD="")
         assert code == 2
         assert "nothing to encrypt with" in errors
 

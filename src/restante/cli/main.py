@@ -53,8 +53,8 @@ def root() -> None:
     Alone on this machine:
       restante init ~/restante
       restante up ~/restante
-      restante post --topic-name news --text hello ~/restante --wait
-      restante query --policy ~/restante/policy --topic-name news
+      restante post --node ~/restante --topic news --password-file secret --wait 'hello'
+      restante query --policy ~/restante/policy --topic news --password-file secret
 
     Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 unavailable, 130 interrupted.
     """

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("node", required=False, metavar="[DIR|URL]")
+@click.argument("text", required=False, metavar="[MESSAGE]")
+@click.option(
+    "--node", metavar="DIR|URL", help="The node; by default the one of RESTANTE_PATH or this user."
+)
 @click.option("--topic", help="8 hex digits, or a name, hashed as Whisper does.")
 @click.option("--topic-name", help="A name, also if it looks like hex.")
-@click.option("--text", help="The message; without it and --file, standard input.")
-@click.option("--file", "file", type=click.File("rb"), help="The message's bytes; - is stdin.")
+@click.option("--file", "file", type=click.File("rb"), help="The message is in this file.")
 @click.option(
     "--key-file", type=click.Path(dir_okay=False, path_type=Path),
     help="Encrypt with the symmetric key (64 hex digits) in this file.",
@@ -46,10 +48,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def post(
+    text: str | None,
     node: str | None,
     topic: str | None,
     topic_name: str | None,
-    text: str | None,
     file: Any,
     key_file: Path | None,
     password_file: Path | None,
@@ -64,17 +66,17 @@ def post(
 ) -> None:
     """Make an envelope: encrypt a message, mine its proof of work, hand it to a node.
 
-    The node is the one whose folder is DIR, or the one at a URL. The message is encrypted with a
-    password (--password-file, --ask-password, or RESTANTE_PASSWORD in the environment), a
-    symmetric key or a public key; secrets are never given as arguments.
+    Without MESSAGE and --file it is read from standard input. It is encrypted with a password
+    (--password-file, --ask-password, or RESTANTE_PASSWORD in the environment), a symmetric key or
+    a public key; secrets are never given as arguments.
 
     --wait follows the log until the envelope is in a batch, reading whole windows, so that nobody
     learns which envelope is waited for.
 
     \b
     Examples:
-      restante post --topic news --password-file secret --text 'hello' --wait ~/restante
-      echo hello | restante post --topic 5a4ea131 --key-file key http://127.0.0.1:8420
+      restante post --node ~/restante --topic news --password-file secret --wait 'hello'
+      echo hello | restante post --node http://127.0.0.1:8420 --topic 5a4ea131 --key-file key
 
     Exit codes: 0 ok, 1 refused, 2 usage, 3 verification failed, 4 no node, or not in time.
     """
@@ -128,7 +130,7 @@ def _topic(topic: str | None, name: str | None) -> bytes:
 
 def _message(text: str | None, file: Any) -> bytes:
     if text is not None and file is not None:
-        raise ConfigError("give --text or --file, not both")
+        raise ConfigError("give a message or --file, not both")
     if text is not None:
         return text.encode()
     data = (file or sys.stdin.buffer).read()

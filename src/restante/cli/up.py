@@ -40,7 +40,6 @@ def up(
     import asyncio
     import logging
 
-    from restante.durable import Hook, no_hook
     from restante.node import logs
     from restante.node.config import Value, load
     from restante.node.home import Home
@@ -66,13 +65,8 @@ def up(
         for part, url in urls.items():
             log.info("%s listens at %s", part, url, extra={"fields": {"role": part, "url": url}})
 
-    hook: Hook = no_hook
-    if "RESTANTE_FAULT" in os.environ:
-        from restante.testing.faults import from_environment
-
-        hook = from_environment()
     try:
-        asyncio.run(run(home, config, hook=hook, listening=listening))
+        asyncio.run(run(home, config, listening=listening))
     except (OSError, AssertionError) as error:
         # What must be durable is not: stop here, the next start rebuilds from disk.
         log.error("stopped: %s: %s", type(error).__name__, error, exc_info=True)

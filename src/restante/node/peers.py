@@ -142,8 +142,10 @@ class Peers:
         """A window's segment, verified in full against its CID. Raises Unavailable."""
         root = await self._get(name, f"/{segment_path(0, window)}", limits.CAR_MAX_BYTES)
         parts = [root]
-        # Only the root says how many parts there are; later ones are rare (over 64 MiB).
-        while len(parts) < limits.SEGMENT_MAX_PARTS:
+        # Only a segment over 64 MiB has more parts, and all but its last are about that large.
+        while (
+            len(parts[-1]) >= limits.CAR_PART_BYTES // 2 and len(parts) < limits.SEGMENT_MAX_PARTS
+        ):
             try:
                 path = f"/{segment_path(0, window, len(parts))}"
                 parts.append(await self._get(name, path, limits.CAR_MAX_BYTES))

@@ -285,7 +285,9 @@ class Upstream:
     def _parts(self, roster: Roster, source: Source, window: int) -> list[bytes]:
         parts = [roster.fetch(source, segment_path(0, window), limits.CAR_MAX_BYTES)]
         # Only a segment over 64 MiB has more.
-        while len(parts[-1]) >= limits.CAR_PART_BYTES // 2 or len(parts) > 1:
+        while (
+            len(parts[-1]) >= limits.CAR_PART_BYTES // 2 and len(parts) < limits.SEGMENT_MAX_PARTS
+        ):
             try:
                 next_part = segment_path(0, window, len(parts))
                 parts.append(roster.fetch(source, next_part, limits.CAR_MAX_BYTES))

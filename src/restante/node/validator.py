@@ -18,18 +18,17 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.whisper import Keccak
+from restante.node.alone import Alone
 from restante.node.fuse import Fuse
 from restante.node.journal import Journal
+from restante.node.own_rounds import OwnRounds
 from restante.node.peers import Peers
-from restante.node.proposing import Round, Surroundings
 from restante.node.state import State
 from restante.node.waiting import retries, until
 from restante.ports import Clock, Engine, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
 from restante.rules.actions import Action
-from restante.rules.freeze import candidates
-from restante.rules.propose import Proposing
 from restante.rules.validator import Validator
 
 log = logging.getLogger("restante.validator")
@@ -81,14 +80,17 @@ class ValidatorNode:
         self._fuse = Fuse()
         self._wake = asyncio.Event()
         self._engine_wake = asyncio.Event()
-        self._moved = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._rounds: dict[bytes, Round] = {}
+        self._rounds = OwnRounds(self, key)
+        self._alone = Alone(self, self._rounds)
         self._early: bytes | None = None
         self._proposals: OrderedDict[tuple[bytes, bytes], Proposal] = OrderedDict()
-        self._engine_turn = asyncio.Lock()
-        self._grouping = False
-        self._behind_group: list[Action] = []
+        self.engine_turn = asyncio.Lock()
+        """Held by whoever reads the engine: entries are handed in in order, once."""
+        self.grouping = False
+        """Whether what is carried out now belongs to an open group (n = 1 catching up)."""
+        self.grouped: list[Action] = []
+        """What was carried out in the open group: its consequences wait for the group's end."""
         self.engine_error: RestanteError | None = None
         self.behind_ms = 0
         """How late, on the clock, the newest arrivals or the newest due time were dealt with: a
@@ -104,7 +106,7 @@ class ValidatorNode:
             tasks.create_task(self._read_engine())
             tasks.create_task(self._ask_memories())
             if self._proposer is not None:
-                tasks.create_task(self._propose_after_grace())
+                tasks.create_task(self._rounds.after_grace(self._proposer))
             if network is not None:
                 tasks.create_task(self._observe(network))
 
@@ -204,7 +206,7 @@ class ValidatorNode:
             return self._carry(actions)
 
     def _carry(self, actions: Sequence[Action]) -> Answer | None:
-        if not self._grouping:
+        if not self.grouping:
             self.state.end_group()
         others = self.state.persist(actions)
         answer: Answer | None = None
@@ -213,15 +215,15 @@ class ValidatorNode:
                 answer = action.answer
             else:
                 self._start(action)
-        if self._grouping:
-            self._behind_group += actions
+        if self.grouping:
+            self.grouped += actions
         else:
-            self._after(actions)
+            self.after(actions)
         if others:
             self._wake.set()
         return answer
 
-    def _after(self, actions: Iterable[Action]) -> None:
+    def after(self, actions: Iterable[Action]) -> None:
         """What follows from commits and cosignatures once they are durable."""
         for action in actions:
             if isinstance(action, act.Commit):
@@ -237,24 +239,22 @@ class ValidatorNode:
     def _start(self, action: Action) -> None:
         match action:
             case act.Submit(_, certificate):
-                self._spawn(self._submit(certificate))
+                self.spawn(self._submit(certificate))
             case act.FetchBatch(number, cid):
-                self._spawn(self._fetch_batch(number, cid))
+                self.spawn(self._fetch_batch(number, cid))
             case act.AskPool(peer, after):
-                self._spawn(self._ask_pool(peer, after))
+                self.spawn(self._ask_pool(peer, after))
             case act.FetchBodies(peer, ids):
-                self._spawn(self._fetch_bodies(peer, ids))
+                self.spawn(self._fetch_bodies(peer, ids))
             case act.Propose(number):
-                self._propose(number, self._key)
+                self._rounds.propose(number, self._key)
             case act.Halt(code, detail):
                 log.error("halted: %s: %s; nothing is signed any more", code, detail)
             case _:
                 raise AssertionError(f"no action of a validator: {action}")
 
     def _after_commit(self, commit: act.Commit) -> None:
-        for round_ in self._rounds.values():
-            round_.stop()
-        self._rounds = {}
+        self._rounds.moved()
         self._proposals.clear()
         self.journal.committed(commit.window, commit.segment, self.clock.now_ms())
         self.committed(commit)
@@ -262,12 +262,7 @@ class ValidatorNode:
         if early is not None:
             self.carry(self.machine.certificate(early, self.clock.now_ms()))
         self._engine_wake.set()
-        self._moved.set()
         self._wake.set()
-
-    def _spawn(self, task: Coroutine[Any, Any, None]) -> None:
-        assert self._tasks is not None
-        self._tasks.create_task(task)
 
     # --- loops ------------------------------------------------------------------------------
 
@@ -275,8 +270,8 @@ class ValidatorNode:
         while True:
             self.machine.clock_trusted = self.peers.offsets.trusted
             self.behind_ms = max(0, self.clock.now_ms() - self.machine.next_ms())
-            if self._passed_alone():
-                await self._catch_up()
+            if self._alone.passed():
+                await self._alone.catch_up()
             self.carry(self.machine.tick(self.clock.now_ms()))
             due_ms = self.machine.next_ms()
             await until(self.clock, due_ms, self._wake)
@@ -295,17 +290,17 @@ class ValidatorNode:
                 await self.state.check_engine(self.engine)
                 return
             except Unavailable as error:
-                self._engine_failed(error)
+                self.engine_failed(error)
 
     async def _read_engine(self) -> None:
         pause_s = limits.ENGINE_POLL_S
         while True:
             try:
-                async with self._engine_turn:
+                async with self.engine_turn:
                     came = await self._read_page()
                 self.engine_error, pause_s = None, limits.ENGINE_POLL_S
             except Unavailable as error:
-                self._engine_failed(error)
+                self.engine_failed(error)
                 came, pause_s = False, min(2 * pause_s, limits.RETRY_MAX_S)
             if came:
                 await asyncio.sleep(0)
@@ -324,7 +319,8 @@ class ValidatorNode:
             self.carry(self.machine.engine(slots, self.clock.now_ms()))
         return bool(slots)
 
-    def _engine_failed(self, error: Unavailable) -> None:
+    def engine_failed(self, error: Unavailable) -> None:
+        """The engine does not answer; say so once."""
         if self.engine_error is None:
             log.warning("the engine does not answer: %s", error)
         self.engine_error = error
@@ -347,62 +343,6 @@ class ValidatorNode:
                 self._wake.set()
             if len(asked) == len(self.peers.names) or self.machine.cosigner.ready:
                 return
-
-    # --- alone (n = 1) ------------------------------------------------------------------------
-
-    def _passed_alone(self) -> bool:
-        """Whether n = 1 has passed windows to decide: nobody else can, and none is waited for."""
-        if self.d.n > 1 or self.machine.halted is not None:
-            return False
-        turn_ms = self.pace.grace_ms + self.pace.step_ms
-        return self.clock.now_ms() > self.d.end_ms(self.machine.base.window + 1) + turn_ms
-
-    async def _catch_up(self) -> None:
-        """Decide passed windows in a row, a group of them under one fsync (design §8).
-
-        Until a group is durable only engine entries leave the process, and they bring the same
-        decisions of quiet windows back. Whoever answers somebody else in between ends the group
-        first (`carry`).
-        """
-        async with self._engine_turn:
-            while self._passed_alone():
-                with self.state.group():
-                    for _ in range(limits.COMMIT_GROUP_WINDOWS):
-                        if not self._passed_alone() or not await self._decide_alone():
-                            break
-                done, self._behind_group = self._behind_group, []
-                self._after(done)
-                log.info("caught up to window %d", self.machine.base.window)
-
-    async def _decide_alone(self) -> bool:
-        """Propose, accept, certify, order and commit one window; False if the engine is away."""
-        certificates: list[bytes] = []
-        try:
-            # An accept of envelopes is durable before it can count: which of the pool's a CID means
-            # stands nowhere else. Passed windows are quiet, but for the first few.
-            quiet = not candidates(self.machine.index, self.machine.base)
-            if not await self.engine.entries(self.machine.engine_slot, 1):
-                self._grouping = quiet
-                round_ = Round(
-                    self._proposing(self._key),
-                    replace(
-                        self._surroundings(self._key),
-                        certified=lambda _, certificate: certificates.append(certificate),
-                    ),
-                )
-                round_.begin()
-                self._grouping = False
-                await self.engine.append(certificates[0])
-            slots = await self.engine.entries(self.machine.engine_slot, limits.ENGINE_PAGE_ENTRIES)
-            self._grouping = quiet
-            self.carry(self.machine.engine(slots, self.clock.now_ms()))
-        except Unavailable as error:
-            self._engine_failed(error)
-            await asyncio.sleep(limits.RETRY_FIRST_S)
-            return False
-        finally:
-            self._grouping = False
-        return True
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -449,81 +389,19 @@ class ValidatorNode:
             self.carry(self.machine.share_failed(peer, ids, now_ms))
         self._wake.set()
 
-    # --- proposing (R8) ---------------------------------------------------------------------
+    # --- what rounds of proposals ask -------------------------------------------------------
 
-    def _propose(self, number: int, key: SigningKey) -> None:
-        before = self._rounds.get(key.public_key)
-        if number != self.machine.base.window or (
-            before is not None and not before.over and before.busy
-        ):
-            return
-        if before is not None:
-            before.stop()
-        round_ = Round(self._proposing(key), self._surroundings(key))
-        self._rounds[key.public_key] = round_
-        self._spawn(round_.run())
-
-    def _proposing(self, key: SigningKey) -> Proposing:
-        machine = self.machine
-        return Proposing(
-            self.d,
-            key,
-            machine.base,
-            machine.index,
-            machine.intake,
-            self.state.body,
-            machine.settled,
-        )
-
-    def _surroundings(self, key: SigningKey) -> Surroundings:
-        return Surroundings(
-            peers=self.peers,
-            clock=self.clock,
-            base=self.machine.base,
-            key=key.public_key,
-            persist=self._persist,
-            body=self._body_of,
-            certified=self._certified,
-            spawn=self._spawn,
-            seat=self,
-        )
-
-    def _persist(self, actions: Sequence[Action]) -> list[Action]:
+    def persist(self, actions: Sequence[Action]) -> list[Action]:
+        """Carry out durable actions; answer the others."""
         with self._fuse.guard():
             return self.state.persist(actions)
 
-    def _body_of(self, id_: bytes) -> bytes | None:
+    def body_of(self, id_: bytes) -> bytes | None:
+        """The bytes of a pooled envelope."""
         row = self.machine.index.get(id_)
         return None if row is None else self.state.body(row)
 
-    def _certified(self, number: int, certificate: bytes) -> None:
-        self.certificate(certificate)
-        for name in self.peers.names:
-            self._spawn(self._hand_certificate(name, number, certificate))
-
-    async def _hand_certificate(self, name: str, number: int, certificate: bytes) -> None:
-        async for attempt in retries():
-            if attempt == limits.CERTIFICATE_ATTEMPTS or self.machine.base.window > number:
-                return
-            try:
-                await self.peers.certificate(name, certificate)
-                return
-            except Unavailable as error:
-                if error.code == "peer-refused":
-                    return  # it is decided there
-
-    async def _propose_after_grace(self) -> None:
-        """The proposer role, when it shares the validator's pool and log (step 2)."""
-        assert self._proposer is not None
-        proposed = -1
-        while True:
-            number = self.machine.base.window
-            due_ms = window.outsider_due_ms(self.d, self.pace, number, self.machine.reached_ms)
-            if number == proposed:
-                await self._moved.wait()
-                self._moved.clear()
-                continue
-            await until(self.clock, due_ms, self._moved)
-            if number == self.machine.base.window and self.clock.now_ms() >= due_ms:
-                proposed = number
-                self._propose(number, self._proposer)
+    def spawn(self, task: Coroutine[Any, Any, None]) -> None:
+        """Run a request beside everything else."""
+        assert self._tasks is not None
+        self._tasks.create_task(task)
