@@ -129,4 +129,14 @@ def test_a_set_is_made_by_its_operators(tmp_path: Path) -> None:
         for process in processes:
             process.wait_ready()
         until(lambda: all(p.status()["signing"] for p in processes))
+        for process in processes[1:]:
+            process.stop()
+        # Alone after a restart it may not sign, and says so with its exit code.
+        processes[0].stop()
+        processes[0] = Process.start(tmp_path / "v1", processes[0].url)
+        processes[0].wait_ready()
+        asked = [sys.executable, "-m", "restante.cli.main", "status", str(tmp_path / "v1")]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1
+        assert "NOT WELL (starting)" in done.stdout
     assert [p.popen.returncode for p in processes] == [0, 0, 0, 0]

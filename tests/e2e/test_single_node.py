@@ -72,7 +72,9 @@ def test_init_up_post_query(tmp_path: Path) -> None:
             "post", "--topic", "5a4ea131", "--to", to, "for you", path=home
         )
         assert code == 0, errors
-        code, out, errors = restante("post", "hi", "--node", str(home), "--topic", "x", RESTANTE_PASSWORD="")
+        code, out, errors = restante(
+            "post", "hi", "--node", str(home), "--topic", "x", RESTANTE_PASSWORD=""
+        )
         assert code == 2
         assert "nothing to encrypt with" in errors
 
