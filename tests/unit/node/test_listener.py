@@ -27,4 +27,5 @@ def test_small_writes_are_sent_at_once() -> None:
         listener.close()
 
     asyncio.run(connect())
-    assert seen and all(seen)
+    assert seen
+    assert all(seen)
