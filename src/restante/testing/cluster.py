@@ -141,9 +141,7 @@ class Process:
         command = [sys.executable, "-m", "restante.cli.main", "up", str(home), *arguments]
         given = {**os.environ, **(environ or {})}
         with log.open("ab") as output:
-            popen = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=given
-            )
+            popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=given)
         return cls(home, url, popen, log, dict(environ or {}))
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
