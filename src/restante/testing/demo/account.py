@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from restante.testing.demo.hostile import COPIES, COPY_EVERY
+
 Say = Callable[[str], None]
 
 HEADER = (
@@ -32,8 +34,14 @@ class Account:
     """Windows in which k validators accepted what p2 proposed."""
     k: int = 3
 
-    def line(self, window: int, records: list[dict[str, Any]], cosigned: int) -> str:
-        """The line of a decided window from the validators' records of it."""
+    def line(
+        self,
+        window: int,
+        records: list[dict[str, Any]],
+        cosigned: int,
+        p2: dict[str, Any],
+    ) -> str:
+        """The line of a decided window, from the validators' records of it and p2's status."""
         told: Counter[str] = Counter()
         accepts = 0
         proposers: set[str] = set()
@@ -58,15 +66,37 @@ class Account:
         return (
             f"{window:>6}  {clock}  {len(proposers):>4} {amendments:>5} {best['count']:>5} "
             f"{best['size_bytes']:>7}  {cid[:6]}…{cid[-8:]}  {cosigned:>4} / 4 {took:>5.0f}  "
-            f"{_words(refused) or '-'}"
+            f"{self._p2(window, refused, p2)}"
         )
+
+    def _p2(self, window: int, refused: Counter[str], p2: dict[str, Any]) -> str:
+        told = _words(refused)
+        if window % COPY_EVERY == 0 and window not in p2.get("idle", ()):
+            told += f"; {COPIES} copies to each"
+        if not told and window in p2.get("idle", ()):
+            return "(saw nothing in time to spoil)"
+        return told.removeprefix("; ") or "(came after the decision)"
 
 
 def _words(counts: Counter[str]) -> str:
-    shown = {"conflict": "too late"}
+    shown = {
+        "conflict": "too late",
+        "missing": "one left out",
+        "not-allowed": "broken envelope",
+    }
     return ", ".join(f"{shown.get(c, c)} ×{count}" for c, count in sorted(counts.items()))
 
 
-def sums(counts: Counter[str]) -> str:
+def copies(p2: dict[str, Any]) -> Counter[str]:
+    """What p2's copies were answered, over the run."""
+    told: Counter[str] = Counter()
+    for answers in p2.get("copies", {}).values():
+        told.update(answers)
+    return told
+
+
+def sums(refusals: Counter[str], p2: dict[str, Any]) -> str:
     """p2's sum over the run."""
-    return _words(counts) or "nothing"
+    flood = copies(p2)
+    told = _words(refusals) or "nothing"
+    return f"{told}; of {flood.total()} copies {flood['accept']} were accepted"

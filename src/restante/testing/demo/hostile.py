@@ -13,14 +13,17 @@ import asyncio
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import httpx2
 
 from restante import limits
+from restante.errors import Unavailable
 from restante.formats import whisper
 from restante.formats.keys import SEED_BYTES, SigningKey
 from restante.formats.message import Proposal
@@ -93,10 +96,20 @@ def _break(row: Row, raw: bytes, params: Parameters) -> tuple[Row, bytes]:
 class HostileOutsider(Outsider):
     """The proposer role, with the machines above."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: list[int] = []
+        self._copies: dict[int, Counter[str]] = {}
+
+    def status(self) -> dict[str, Any]:
+        """With what the account wants to know: windows without a misdeed, answers to copies."""
+        return {**super().status(), "idle": self._idle, "copies": self._copies}
+
     def _begin(self, base: Base) -> None:
         early = self.index.position_at(self.d.end_ms(base.window) - SURELY_SEEN_MS)
         if not any(base.is_new(row.id) for row in self.index.rows(0, early)):
-            return  # a quiet window leaves nothing to do harm with
+            self._idle.append(base.window)  # nothing seen early enough to do harm with
+            return
         kind = Omitting if base.window % 2 else Breaking
         machine = kind(self.d, self._key, base, self.index, self.intake, self._body)
         self._round = self.new_round(machine, base)
@@ -126,14 +139,19 @@ class HostileOutsider(Outsider):
             peers = Peers(
                 self.d, {p.name: p.url for p in self._peers.by_name.values()}, client, self._clock
             )
-            await asyncio.gather(*(self._pour(peers, name, copies) for name in peers.names))
+            told = self._copies[machine.window] = Counter()
+            await asyncio.gather(*(self._pour(peers, name, copies, told) for name in peers.names))
 
-    async def _pour(self, peers: Peers, name: str, copies: Sequence[Proposal]) -> None:
+    async def _pour(
+        self, peers: Peers, name: str, copies: Sequence[Proposal], told: Counter[str]
+    ) -> None:
         for copy in copies:
             try:
-                await peers.propose(name, copy)
-            except Exception:  # noqa: S112 a flooder does not care
+                answer = await peers.propose(name, copy)
+            except Unavailable as error:
+                told[error.code] += 1
                 continue
+            told["accept" if answer.kind == "accept" else "refused"] += 1
 
     def _sign(
         self, machine: Proposing, key: SigningKey, cid: bytes, ids: tuple[bytes, ...], size: int

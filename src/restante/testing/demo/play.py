@@ -11,7 +11,7 @@ import httpx2
 
 from restante.errors import Unavailable
 from restante.node.home import Home, read_key
-from restante.testing.demo.account import HEADER, Account, sums
+from restante.testing.demo.account import HEADER, Account, copies, sums
 from restante.testing.demo.pace import Conductor
 from restante.testing.demo.processes import Troupe
 from restante.testing.demo.reader import Truth, read_all, stale_run
@@ -38,9 +38,9 @@ Each of these watched the same gossip network through eyes of its own, so their 
 And for those who read:
   gateway   serves the archive, holds no key;  liar  the same, but it turns a bit over
 
-A line comes when 3 validators have cosigned a window. prop: who proposed; amend: how often the
-winner had to add what others saw; ms: real time from the window's end; p2 was told: what the
-validators answered to p2 and its copies, all of them together.
+A line comes when 3 validators have cosigned a window. prop: how many proposed; amend: how often the
+winner had to add what others saw (seldom: views converge within the 5 s grace); ms: real time from
+the window's end; p2 was told: how often validators refused p2, and for what.
 Starting …"""
 
 
@@ -79,6 +79,7 @@ class Play:
         self._http = httpx2.Client(timeout=5.0, trust_env=False)
         self._askers = ThreadPoolExecutor(8, "ask")
         self._told = -1
+        self._p2: dict[str, Any] = {}
         self._last = scene.last_window + _AFTER_WINDOWS
         self._records: dict[int, dict[str, dict[str, Any]]] = {}
         self._outcome = Outcome()
@@ -181,6 +182,7 @@ class Play:
         cosigned = sorted(s.get("cosigned", 0) for v, s in statuses.items() if v in VALIDATORS)
         k = self._scene.descriptor.k
         newest = cosigned[-k] - 1 if len(cosigned) >= k else self._told
+        self._p2 = statuses.get("p2", self._p2)
         if newest <= self._told:
             return
         for name in [v for v in VALIDATORS if v in statuses]:
@@ -189,7 +191,7 @@ class Play:
         for window in range(self._told + 1, min(newest, self._last) + 1):
             records = list(self._records.pop(window, {}).values())
             signers = sum(size > window for size in cosigned)
-            self._say(self._account.line(window, records, signers))
+            self._say(self._account.line(window, records, signers, self._p2))
             self._told = window
 
     # --- the reader -------------------------------------------------------------------------
@@ -197,7 +199,10 @@ class Play:
     def _read(self) -> None:
         scene, say, faults = self._scene, self._say, self._outcome.faults
         refusals = self._account.refusals
-        say(f"\np2 was refused over the run for: {sums(refusals)}")
+        p2 = self._json("p2", "/status")
+        say(f"\np2 was refused over the run for: {sums(refusals, p2)}")
+        if not copies(p2):
+            faults.append("p2 never flooded")
         if self._account.certified:
             faults.append(f"p2's batches were accepted in windows {self._account.certified}")
         for code in ("missing", "not-allowed"):
