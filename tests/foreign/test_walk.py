@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from restante.testing.archive_fixture import MadeArchive, envelope, make_archive, make_set
+from restante.testing.cluster import Cluster, Process, free_ports, running
 
 WALK = Path(__file__).parent / "walk"
+SOME_WINDOWS = 4
 WINDOWS = 600  # two full bundles, a full level-0 tile and a partial one of each level
 
 
@@ -47,16 +50,44 @@ def archive(tmp_path: Path) -> MadeArchive:
     return make_archive(tmp_path, raws, WINDOWS, made=made)
 
 
+def test_a_foreign_tool_reads_a_live_gateway(walk: str, tmp_path: Path) -> None:
+    """Four real validators and a gateway: what they serve is a log to others, too."""
+    cluster = Cluster.create(
+        tmp_path,
+        4,
+        parameters={"window_s": 1, "pow_floor_millionths": 0},
+        values={"validator.grace_s": 0, "validator.step_s": 1},
+    )
+    (port,) = free_ports(1)
+    processes = [Process.start(tmp_path / name, url) for name, url in cluster.urls.items()]
+    home = cluster.add("gw", ["gateway"], {"gateway.port": port})
+    processes.append(Process.start(home, f"http://127.0.0.1:{port}"))
+    with running(processes):
+        for process in processes:
+            process.wait_ready()
+        deadline = time.monotonic() + 30
+        while min(each.status()["published"] for each in processes[:4]) < SOME_WINDOWS:
+            assert time.monotonic() < deadline, "no checkpoint in time"
+            time.sleep(0.2)
+        for base in (processes[-1].url, processes[0].url):
+            done = _walk(walk, cluster.policy, base)
+            assert done.returncode == 0, done.stderr
+            assert int(done.stdout.split()[1]) >= SOME_WINDOWS
+
+
+def _walk(walk: str, policy: Path, base: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [walk, str(policy), base], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
 def _run(walk: str, archive: MadeArchive) -> "subprocess.CompletedProcess[str]":
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(archive.root)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        policy = str(archive.root / "policy")
-        return subprocess.run(
-            [walk, policy, url], capture_output=True, text=True, timeout=60, check=False
-        )
+        return _walk(walk, archive.root / "policy", url)
     finally:
         server.shutdown()
         server.server_close()
