@@ -14,13 +14,12 @@ Installed alone, the package is this client: importing it loads no server code.
 
 from restante.client.answer import Answer, Summary
 from restante.client.archive import Absence, Client, Trusted
+from restante.client.failures import SourceFailed, SourceOverflow
 from restante.client.memory import FolderMemory, Memory, ProcessMemory
 from restante.client.roster import Complaint, Missing, Unverifiable
 from restante.client.sources import (
     FolderSource,
     Source,
-    SourceFailed,
-    SourceOverflow,
     parse_source,
     read_policy,
 )

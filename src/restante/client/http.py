@@ -6,7 +6,6 @@ fast as the slowest rate that is still worth waiting for.
 """
 
 import contextlib
-import importlib.util
 import socket
 import ssl
 import threading
@@ -19,7 +18,7 @@ import httpcore2
 import httpx2
 
 from restante import limits
-from restante.client.sources import SourceFailed, SourceOverflow
+from restante.client.failures import SourceFailed, SourceOverflow
 from restante.errors import ConfigError
 from restante.formats import cid as cids
 from restante.formats.paths import check_path
@@ -279,12 +278,6 @@ def _pool(proxy: str | None, backend: _Backend, scheme: str) -> httpcore2.Connec
         )
     kind = proxy.partition("://")[0]
     if kind in ("socks5", "socks5h"):
-        if importlib.util.find_spec("socksio") is None:
-            raise ConfigError(
-                "a SOCKS proxy needs the package socksio",
-                code="proxy",
-                hint="install httpx2[socks], or use an HTTP proxy",
-            )
         return httpcore2.SOCKSProxy(proxy, ssl_context=context, network_backend=backend)
     if kind not in ("http", "https"):
         raise ConfigError(f"not a proxy: {proxy[:200]}", code="proxy")

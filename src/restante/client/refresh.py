@@ -5,9 +5,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass, field
 
 from restante import limits
+from restante.client.failures import SourceFailed
 from restante.client.memory import Evidence, Memory
 from restante.client.roster import Roster, Standing
-from restante.client.sources import Source, SourceFailed
+from restante.client.sources import Source
 from restante.errors import Invalid, Unavailable, VerificationFailed
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.policy import Policy, VerifiedCheckpoint

@@ -25,7 +25,7 @@ class Complaint:
     source: str
     """Its name."""
     code: str
-    """Of `rules.verify.CODES`, or of `client.sources.CODES`."""
+    """Of `rules.verify.CODES`, or of `client.failures.CODES`."""
     detail: str
     """For a person."""
     path: str

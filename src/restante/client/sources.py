@@ -8,31 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from restante import limits
-from restante.errors import ConfigError, InvalidEncoding, Unavailable, VerificationFailed
+from restante.client.failures import SourceFailed, SourceOverflow
+from restante.errors import ConfigError, InvalidEncoding
 from restante.formats.paths import check_path
 from restante.formats.policy import Policy
-
-CODES: dict[str, str] = {
-    "not-found": "the source has no such file",
-    "source-unreachable": "no connection, or it broke",
-    "source-timeout": "no answer in time, or one that drips",
-    "source-status": "an answer with a status that helps nobody",
-    "source-truncated": "fewer bytes than announced, or another range than asked for",
-    "source-protocol": "not HTTP as it must be, or an encoding that nobody asked for",
-    "source-too-large": "more bytes than the object can have",
-    "source-failed": "a folder that cannot be read",
-}
-"""Every code that a source fails with, and what it means."""
-
-
-class SourceFailed(Unavailable):
-    """A source did not give what was asked for; another may."""
-
-
-class SourceOverflow(VerificationFailed):
-    """A source gave more than the object can have: it is left, as one that lied."""
-
-    code = "source-too-large"
 
 
 class Source(Protocol):
@@ -49,7 +28,7 @@ class Source(Protocol):
         """The file's bytes from `offset`, `length` of them or all: fewer where the file ends.
 
         Never more than `max_bytes`. May be called from several threads. Raises SourceFailed with a
-        code of `CODES` (`not-found` where there is no such file), SourceOverflow.
+        code of `failures.CODES` (`not-found` where there is no such file), SourceOverflow.
         """
         ...
 

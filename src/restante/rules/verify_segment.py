@@ -1,5 +1,6 @@
 """One batch, from its root down to envelopes: which bytes are needed, and that they are right."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress, pairwise
@@ -23,11 +24,12 @@ from restante.formats.page import (
     TOPIC_KEY_MAX,
     Member,
     PageRow,
+    bucket_of,
     bucket_range,
-    rows_for_key,
+    require_follows,
     topic_key,
 )
-from restante.formats.root import SegmentRoot, parse_root
+from restante.formats.root import PageBlock, SegmentRoot, parse_root
 from restante.formats.segment import (
     check_directory,
     check_directory_block,
@@ -199,13 +201,33 @@ class TrustedSegment:
         if piece.kind == "page-table":
             with _by_hash("page-table"):
                 block = (root.page_blocks or ())[piece.number]
-                self._rows[piece.number] = check_page_block(block, data)
+                self._rows[piece.number] = self._page_block(piece.number, block, data)
         elif piece.kind == "directory":
             with _by_hash("directory"):
                 listed = (root.directory_blocks or ())[piece.number]
                 self._keys[piece.number] = check_directory_block(listed, data)
         else:
             self._verify_pages(piece, data)
+
+    def _page_block(self, number: int, block: PageBlock, data: bytes) -> tuple[PageRow, ...]:
+        """The rows of a page-table block; they follow those of the block before, if it is known."""
+        before = self._rows.get(number - 1)
+        rows = check_page_block(block, data, before[-1] if before else None)
+        after = self._rows.get(number + 1)
+        if after is not None:
+            require_follows(rows[-1], after[0])
+        if number == 0 and (rows[0].part, rows[0].offset) != (0, 0):
+            raise InvalidEncoding("the first page is not at the beginning of part 0")
+        return rows
+
+    def _check_count(self, rows: Sequence[PageRow]) -> None:
+        """Where all rows are known, they must add up to the root's count."""
+        root = self.layout.root
+        blocks = root.page_blocks
+        if blocks is not None and len(self._rows) < len(blocks):
+            return
+        if sum(row.records for row in rows) != root.count:
+            raise SetFault("the page table does not add up to the root's count", code="page-table")
 
     def _table(self) -> list[PageRow]:
         """The rows that are known, in table order."""
@@ -231,15 +253,23 @@ class TrustedSegment:
 
     def _need_pages(self) -> None:
         rows, directory = self._table(), self._directory()
+        self._check_count(rows)
         depth = self.layout.root.depth
+        firsts = [row.topic_key for row in rows]
         wanted: dict[int, None] = {}
         for low, high in self._ranges:
             if self._mode == "exact":
-                if directory is not None and low in directory:
-                    found = rows_for_key(rows, low, depth)
-                    wanted |= dict.fromkeys(rows.index(row) for row in found)
+                if directory is not None and _holds(directory, low):
+                    # The last page that begins before the key may hold it, and all that begin
+                    # with it; no other bucket's.
+                    first = max(0, bisect_left(firsts, low) - 1)
+                    inside = range(first, bisect_right(firsts, low))
+                    bucket = bucket_of(low, depth)
+                    wanted |= dict.fromkeys(
+                        i for i in inside if bucket_of(firsts[i], depth) == bucket
+                    )
             else:
-                inside = (i for i, row in enumerate(rows) if low <= row.topic_key <= high)
+                inside = range(bisect_left(firsts, low), bisect_right(firsts, high))
                 wanted |= dict.fromkeys(inside)
         self._following = dict(pairwise(rows))
         ranges = self.layout.page_ranges(rows[i] for i in sorted(wanted))
@@ -306,6 +336,11 @@ class TrustedSegment:
             self._topic_of(raw)
         assert self._last is not None
         return self._last[1].sent_s
+
+
+def _holds(ascending: Sequence[int], key: int) -> bool:
+    at = bisect_left(ascending, key)
+    return at < len(ascending) and ascending[at] == key
 
 
 @contextmanager

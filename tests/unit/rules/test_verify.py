@@ -17,7 +17,7 @@ from restante.formats.policy import Policy
 from restante.formats.segment import build
 from restante.rules import verify, verify_segment
 from restante.rules.verify import SetFault, TrustedArchive, check_note
-from restante.rules.verify_segment import TrustedSegment
+from restante.rules.verify_segment import READERS, TrustedSegment
 from restante.testing.archive_fixture import (
     envelope,
     make_archive,
@@ -465,11 +465,51 @@ def test_pages_against_their_rows_are_the_sets_fault():
         read(wrong, "all", (), 1 << 20)
 
 
-def test_pages_that_do_not_add_up_to_the_count(small):
-    segment, _, _ = batch()
+@pytest.mark.parametrize("mode", ["bucket", "exact", "all"])
+def test_a_page_table_that_does_not_add_up_to_the_count(small, mode):
+    segment, _, names = batch()
     wrong = forged(segment, count=segment.count + 1)
-    with failing("page-content", SetFault):
-        read(wrong, "all", (), root_end(wrong))
+    with failing("page-table", SetFault):  # the topics reach every block of the table
+        read(wrong, mode, names, root_end(wrong))
+
+
+def test_part_of_a_page_table_is_not_counted(small):
+    segment, _, names = batch()
+    wrong = forged(segment, count=segment.count + 1)
+    assert read(wrong, "exact", names[:1], root_end(wrong))[0]
+
+
+def shifted(segment, number):
+    """The segment, the places of one page-table block all a byte too far, and the root of that."""
+    from restante.formats import cid, dagcbor
+
+    named = segment.root.page_blocks[number]
+    rows = dagcbor.decode(dict(segment.blocks)[named.cid])
+    for row in rows:
+        row[3] += 1
+    block = dagcbor.encode(rows)
+    changed = named._replace(length=len(block), cid=cid.cid_of(cid.DAG_CBOR, block))
+    blocks = [(changed.cid, block) if c == named.cid else (c, b) for c, b in segment.blocks]
+    listed = [changed if i == number else b for i, b in enumerate(segment.root.page_blocks)]
+    return forged(dataclasses.replace(segment, blocks=blocks), page_blocks=tuple(listed))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_page_table_blocks_follow_each_other(small, number):
+    segment, _, _ = batch()
+    wrong = shifted(segment, number)
+    for prefix in (root_end(wrong), 1 << 20):
+        with failing("page-table", SetFault):
+            read(wrong, "all", (), prefix)
+
+
+def test_the_first_page_is_at_the_beginning(small):
+    """Said of the first block alone, where none that could contradict it is read."""
+    segment, members, _ = batch()
+    first = min(members)
+    wrong = shifted(segment, 0)
+    with failing("page-table", SetFault):
+        read(wrong, "exact", (READERS[D.network](first.raw).topic,), root_end(wrong))
 
 
 def test_a_page_that_reaches_beyond_the_next_one():
