@@ -256,7 +256,7 @@ COSIGNATURE_IDLE_S = 30.0
 WATCH_LOOKS = 15
 # A whole request body must have come by then.
 BODY_DEADLINE_S = 30.0
-# Connections at once; beyond them a server answers 503 at once.
+# Connections at once; beyond them the least useful one is closed (node/connections.py).
 HTTP_CONNECTIONS = 512
 # Connections that say nothing are closed; longer than a window, so that peers' last.
 HTTP_KEEPALIVE_S = 75
@@ -293,3 +293,21 @@ GATEWAY_WORKERS = 8
 # --- retention -----------------------------------------------------------------------------
 # Windows between two looks at what may go: half an hour.
 RETENTION_EVERY = 60
+
+# --- node/connections, node/quota: what one source may cost a listener -----------------------
+
+# Connections of one address, or of one IPv6 /64: an eighth of all, and what one peer opens at most
+# (PEER_CONNECTIONS). A reverse proxy counts as one source.
+HTTP_CONNECTIONS_PER_SOURCE = 64
+# A request head is one packet or two; whoever needs longer only holds a place.
+HTTP_HEAD_S = 10.0
+# A reader that does not empty what was written for it by then is gone: a piece at 17 kB/s; bodies at
+# 1 MB/s, for which peers themselves wait PEER_DEADLINE_S.
+HTTP_STALL_S = 60.0
+# The same line about connections is logged once in so long.
+HTTP_LOG_S = 10.0
+# Envelopes handed in by one source: Whisper's whole network sends fewer, and a burst is a backlog.
+ENVELOPE_RATE_PER_S = 200
+ENVELOPE_BURST = 1_000
+# Sources whose rate is remembered; those forgotten first have long had their burst back.
+ENVELOPE_SOURCES = 4_096

@@ -1,11 +1,11 @@
 """HTTP for every role: an app that maps our errors to answers, and a server in our own loop.
 
-An error answers JSON {"code", "message", "hint"}: codes are stable, messages are for people.
+An error answers JSON {"code", "message", "hint"}: codes are stable, messages are for people, and
+no hint is empty.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -28,6 +28,8 @@ from restante.errors import (
     Unavailable,
     VerificationFailed,
 )
+from restante.node.connections import Config, Connection, Connections
+from restante.node.hints import error_body
 from restante.node.peers import DAG_CBOR_TYPE, TIME_HEADER
 from restante.ports import Clock
 
@@ -61,8 +63,8 @@ def status_of(error: RestanteError) -> int:
 
 
 def error_response(status: int, code: str, message: str, hint: str = "") -> Response:
-    """An error as JSON."""
-    body = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
+    """An error as JSON, with its code's hint where it has none of its own."""
+    body = error_body(status, code, message, hint)
     headers = {"Retry-After": "1"} if status in (429, 503) else None
     return Response(body, status, headers, "application/json")
 
@@ -129,12 +131,17 @@ def build_app(routes: Sequence[BaseRoute], clock: Clock) -> ASGIApp:
     async def gone(request: Request, error: Exception) -> Response:
         return error_response(400, "disconnected", "the client left")
 
+    async def failed(request: Request, error: Exception) -> Response:
+        # Starlette raises it again once this has been sent, so the log has it.
+        return error_response(500, "internal", "this node failed; its log says why")
+
     app = Starlette(
         routes=routes,
         exception_handlers={
             RestanteError: refused,
             HTTPException: unknown,
             ClientDisconnect: gone,
+            Exception: failed,
         },
     )
     return _TimeHeader(app, clock)
@@ -196,9 +203,9 @@ class Listener:
 
     async def serve(self, app: ASGIApp) -> None:
         """Serve until cancelled; requests under way may then finish."""
-        config = uvicorn.Config(
+        config = Config(
             app,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -206,10 +213,10 @@ class Listener:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            limit_concurrency=limits.HTTP_CONNECTIONS,
             timeout_keep_alive=limits.HTTP_KEEPALIVE_S,
             timeout_graceful_shutdown=limits.HTTP_GRACE_S,
         )
+        config.connections = Connections()
         self._server = _Server(config)
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
         try:

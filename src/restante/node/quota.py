@@ -5,6 +5,7 @@ key. A flood changes when outsiders are heard, never when a window is decided: v
 proposals do not stand in this queue.
 """
 
+import ipaddress
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,6 +14,39 @@ from restante import limits
 from restante.formats.message import Answer
 
 T = TypeVar("T")
+
+
+def source_of(host: str) -> str:
+    """Whom an address is counted for: itself, or its /64, as one IPv6 customer has that many."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+
+
+class Rate:
+    """A token bucket for each source: `burst` at once, then `per_s`."""
+
+    def __init__(self, per_s: float, burst: int, sources: int) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._sources = sources
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, source: str, now_s: float) -> bool:
+        """Whether this source may have another one; `now_s` never goes back."""
+        left, then_s = self._left.pop(source, (float(self._burst), now_s))
+        left = min(self._burst, left + (now_s - then_s) * self._per_s)
+        taken = left >= 1
+        self._left[source] = left - taken, now_s
+        if len(self._left) > self._sources:
+            self._left.popitem(last=False)
+        return taken
 
 
 @dataclass(frozen=True, slots=True)

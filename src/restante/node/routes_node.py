@@ -1,6 +1,7 @@
 """What nodes ask of a validator, beside the archive's files."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,9 @@ from restante.formats.note import PUBLIC_KEY_BYTES
 from restante.formats.tiles import WIDTH
 from restante.formats.tree import HASH_BYTES
 from restante.node.cosignatures import Cosignatures
-from restante.node.http import RequestRefused, dag_cbor, number, read_body
+from restante.node.http import RequestRefused, dag_cbor, error_response, number, read_body
 from restante.node.peers import BODIES_TYPE
+from restante.node.quota import Rate, source_of
 from restante.node.reception import Reception, check_window, parse_hex, proposal_max_bytes
 from restante.node.validator import ValidatorNode
 
@@ -116,20 +118,35 @@ def common_routes(
 
     async def health(request: Request) -> Response:
         reasons = status()["reasons"]
-        return _json({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        if not reasons:
+            return _json({"ok": True, "reasons": []})
+        hint = "docs/node.md says what to do about each reason"
+        return _json({"ok": False, "reasons": reasons, "hint": hint}, 503)
+
+    rate = Rate(limits.ENVELOPE_RATE_PER_S, limits.ENVELOPE_BURST, limits.ENVELOPE_SOURCES)
 
     async def envelopes(request: Request) -> Response:
-        assert hand_in is not None
+        if hand_in is None:
+            response = error_response(
+                405,
+                "method",
+                "a gateway takes no envelopes",
+                "this is a gateway; post to the validator's port",
+            )
+            response.headers["Allow"] = "GET, HEAD"
+            return response
+        if not rate.take(_address(request), time.monotonic()):
+            raise RequestRefused(
+                429, "rate", f"at most {limits.ENVELOPE_RATE_PER_S} envelopes/s are taken from you"
+            )
         raw = await read_body(request, max_envelope_bytes)
         return _json({"id": hand_in(raw).hex()}, 202)
 
-    routes: list[BaseRoute] = [
+    return [
         Route("/status", show, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
+        Route("/envelopes", envelopes, methods=["POST"]),
     ]
-    if hand_in is not None:
-        routes.append(Route("/envelopes", envelopes, methods=["POST"]))
-    return routes
 
 
 def _json(value: dict[str, Any], code: int = 200) -> Response:
@@ -138,4 +155,5 @@ def _json(value: dict[str, Any], code: int = 200) -> Response:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
+    """Whom a request is counted for."""
+    return source_of(request.client.host) if request.client is not None else ""
