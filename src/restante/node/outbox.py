@@ -51,10 +51,10 @@ class Outbox:
         self._mutex = RLock()
         self._errors: dict[str, RestanteError] = {}
         self._wake = {store: asyncio.Event() for store in stores}
+        self._db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=limits.SQLITE_BUSY_S
+        )
         try:
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=limits.SQLITE_BUSY_S
-            )
             self._db.execute("PRAGMA journal_mode = WAL")
             # Losing the last rows in a loss of power costs a repetition: the mark goes with them.
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -65,6 +65,7 @@ class Outbox:
             # What a store refused is offered again once per start.
             self._db.execute("UPDATE pending SET refused = 0")
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise StateError(
                 f"{path}: {error}",
                 code="outbox",

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,22 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     archive = Archive.create(tmp_path / "archive")
     yield archive
     archive.close()
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give back every archive that a test opens, however it ends."""
+    opened: list[Archive] = []
+    make = Archive.__init__
+
+    def noted(archive: Archive, *args: Any, **kwargs: Any) -> None:
+        make(archive, *args, **kwargs)
+        opened.append(archive)
+
+    monkeypatch.setattr(Archive, "__init__", noted)
+    yield
+    for archive in opened:
+        archive.close()
 
 
 def entries(count: int, start: int = 0) -> list[bytes]:
