@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from restante.cli.output import FAILED, reports
+from restante.errors import ConfigError
 
 
 @click.command()
@@ -44,7 +45,12 @@ def demo(trace: Path, speed: float, keep: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="restante-demo-") as folder:
         root = Path(folder)
         if keep is not None:
-            keep.mkdir(parents=True)
+            try:
+                keep.mkdir(parents=True)
+            except FileExistsError:
+                raise ConfigError(
+                    f"{keep} is there already", code="keep", hint="name a folder that is not"
+                ) from None
             root = keep.resolve()
         outcome = Play(root, trace, speed, say).perform()
     took = time.monotonic() - began

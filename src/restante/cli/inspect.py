@@ -76,6 +76,8 @@ def _load(text: str, source: str | None) -> tuple[bytes, str]:
         raise ConfigError(
             f"where is {text[:100]}?", code="source", hint="name an archive with --source"
         )
+    if source is not None and "/" not in text and "." not in text:
+        _refuse_cid(text)
     if len(text) >= 16 and "/" not in text and "." not in text:
         return text.encode(), ""  # hex, or a cursor
     raise ConfigError(f"no such file: {text[:200]}", code="object")
@@ -134,6 +136,19 @@ def _is_cid(text: str) -> bool:
     except InvalidEncoding:
         return False
     return True
+
+
+def _refuse_cid(text: str) -> None:
+    """Say of what may be meant as a CID why it is none of an archive's. Raises ConfigError."""
+    try:
+        cids.from_text(text)
+    except InvalidEncoding as error:
+        if text[:1] in ("b", "B", "z", "f", "Q", "m", "u"):
+            raise ConfigError(
+                f"{text[:100]} is no CID of an archive: {error}",
+                code="object",
+                hint="an archive's blocks have CIDv1 in base32, SHA-256, raw or DAG-CBOR",
+            ) from error
 
 
 def _is_path(text: str) -> bool:

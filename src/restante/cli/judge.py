@@ -1,12 +1,14 @@
 """`restante dev judge`: what reception and R0 say of envelopes in a file."""
 
 import json
+import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, BinaryIO, cast
 
 import click
 
+from restante.cli.output import FAILED
 from restante.errors import ConfigError, InvalidEncoding, Refused
 from restante.formats import whisper
 from restante.formats.whisper import Keccak
@@ -20,8 +22,7 @@ ROW_HINT = "a row is a JSON object with rlp or packet (hex), and sent_ms or arri
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--at", "at_ms", type=click.IntRange(min=0), help="Judge all at this unix ms.")
-@click.pass_context
-def judge(ctx: click.Context, file: str, as_json: bool, at_ms: int | None) -> None:
+def judge(file: str, as_json: bool, at_ms: int | None) -> None:
     """Judge the Whisper envelopes of FILE (JSONL, gzipped or not; - is standard input).
 
     A row holds `rlp` (an envelope in hex) or `packet` (a whole code-1 payload, of which every
@@ -34,6 +35,8 @@ def judge(ctx: click.Context, file: str, as_json: bool, at_ms: int | None) -> No
       restante dev judge traces/whisper/invalid.jsonl
       restante dev judge --json traces/whisper/observer1.jsonl.gz
       restante dev judge --at 1795366010165 - < envelopes.jsonl
+
+    With --json a row that cannot be read is a line too, its code row-unreadable.
 
     Exit codes: 0 every line was judged (a refusal is a result), 1 a line could not be read.
     """
@@ -50,6 +53,7 @@ def judge(ctx: click.Context, file: str, as_json: bool, at_ms: int | None) -> No
                 except ConfigError as error:
                     unreadable += 1
                     _complain(error, name, number)
+                    _show_unreadable(error, number, as_json)
                     continue
                 accepted += verdict["accepted"]
                 refused += not verdict["accepted"]
@@ -57,10 +61,11 @@ def judge(ctx: click.Context, file: str, as_json: bool, at_ms: int | None) -> No
     except ConfigError as error:  # the stream itself is damaged: nothing more can be read
         unreadable += 1
         _complain(error, name)
+        _show_unreadable(error, None, as_json)
     if not as_json:
         click.echo(f"{accepted} accepted, {refused} refused, {unreadable} unreadable")
     if unreadable:
-        ctx.exit(1)
+        sys.exit(FAILED)
 
 
 def judge_row(row: dict[str, Any], at_ms: int | None, keccak: Keccak) -> dict[str, Any]:
@@ -140,6 +145,13 @@ def _show(verdict: dict[str, Any], as_json: bool) -> None:
             f"{verdict['line']}: refused by {verdict['rule']}, "
             f"{verdict['code']}: {verdict['detail']}"
         )
+
+
+def _show_unreadable(error: ConfigError, number: int | None, as_json: bool) -> None:
+    """A line of output also for a row that could not be read, so that none is lost."""
+    if as_json:
+        told = {"line": number, "accepted": False, "code": "row-unreadable", "detail": str(error)}
+        click.echo(json.dumps(told))
 
 
 def _complain(error: ConfigError, name: str, number: int | None = None) -> None:

@@ -1,9 +1,12 @@
 """Secrets for decrypting, from files, the environment or a prompt: never from an argument."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import click
 
 from restante.errors import ConfigError
 from restante.networks.whisper import crypt
@@ -37,10 +40,14 @@ class Opener:
 
     @classmethod
     def of(
-        cls, key_files: Sequence[Path], password_files: Sequence[Path], passwords: Sequence[str]
+        cls,
+        key_files: Sequence[Path],
+        password_files: Sequence[Path],
+        passwords: Sequence[str],
+        more_keys: Sequence[bytes] = (),
     ) -> "Opener":
-        """Of key and password files and passwords. Raises ConfigError `key-file`."""
-        keys = [read_key(path) for path in key_files]
+        """Of key and password files, passwords and keys. Raises ConfigError `key-file`."""
+        keys = [*more_keys, *(read_key(path) for path in key_files)]
         words = [*passwords, *(read_secret(path) for path in password_files)]
         return cls([*keys, *map(crypt.password_key, words)], [k for k in keys if _is_private(k)])
 
@@ -84,7 +91,23 @@ def read_secret(path: Path) -> str:
 
 def read_key(path: Path) -> bytes:
     """The 32 bytes of a file of 64 hex digits. Raises ConfigError `key-file`."""
-    match = _KEY.fullmatch(read_secret(path).strip())
+    return parse_key(read_secret(path), str(path))
+
+
+def parse_key(text: str, where: str) -> bytes:
+    """The 32 bytes of 64 hex digits. Raises ConfigError `key-file`, which does not quote them."""
+    match = _KEY.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"{path} does not hold 64 hex digits", code="key-file")
+        raise ConfigError(f"{where} does not hold 64 hex digits", code="key-file")
     return bytes.fromhex(match[1])
+
+
+def environment_key(name: str) -> bytes | None:
+    """The key in a variable of the environment, if it is set. Raises as `parse_key`."""
+    text = os.environ.get(name)
+    return parse_key(text, name) if text else None
+
+
+def ask_key(what: str = "Key") -> bytes:
+    """A key that is typed unseen. Raises as `parse_key`."""
+    return parse_key(click.prompt(what, hide_input=True, err=True), "what was typed")

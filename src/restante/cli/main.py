@@ -1,80 +1,51 @@
-"""The command line. Each command is imported only when it runs, so that --help stays fast."""
+"""The entry point: it runs a command, and turns how that ends into a message and an exit code."""
 
 import sys
-from importlib import import_module
-
-import click
-
-from restante import __version__
-from restante.cli.output import INTERRUPTED, complain, exit_code
-from restante.errors import RestanteError
-
-# name → (section, module of restante.cli, attribute, one line)
-COMMANDS = {
-    "init": ("node", "init", "init", "Make a node of your own: keys, configuration, storage."),
-    "up": ("node", "up", "up", "Run a node until Ctrl-C."),
-    "post": ("messages", "post", "post", "Make an envelope and hand it to a node."),
-    "query": ("messages", "query", "query", "Retrieve envelopes, everything verified."),
-    "inspect": ("look", "inspect", "inspect", "Show any object or CID."),
-    "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),
-    "fsck": ("look", "fsck", "fsck", "Prove a node's folder from its bytes."),
-    "set": ("validator sets", "sets", "set_", "Make validator keys and sets; join one."),
-    "dev": ("development", "dev", "dev", "Demo, simulation, judging of envelopes."),
-}
-
-
-class Commands(click.Group):
-    """The root group, in sections."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        _, module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(f"restante.cli.{module}"), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for section in dict.fromkeys(entry[0] for entry in COMMANDS.values()):
-            rows = [(name, entry[3]) for name, entry in COMMANDS.items() if entry[0] == section]
-            with formatter.section(section.capitalize()):
-                formatter.write_dl(rows)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="restante")
-def root() -> None:
-    """Restante keeps a gossip network's messages until their addressees call for them.
-
-    \b
-    Alone on this machine:
-      restante init ~/restante
-      restante up ~/restante
-      restante post --node ~/restante --topic news --password-file secret --wait 'hello'
-      restante query --policy ~/restante/policy --topic news --password-file secret
-
-    Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 unavailable, 130 interrupted.
-    """
 
 
 def main() -> None:
     """The entry point."""
+    # Everything else is imported inside: an interruption in the first moments ends cleanly too.
     try:
-        root.main(standalone_mode=False)
+        sys.exit(_run())
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def _run() -> int:
+    """Run the command of the arguments; its exit code."""
+    import os
+
+    import click
+
+    from restante.cli.output import FAILED, INTERRUPTED, complain, complaint_of, exit_code
+    from restante.cli.root import root
+    from restante.errors import RestanteError
+
+    try:
+        # Outside of click's standalone mode `Context.exit(code)` returns the code.
+        code = root.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+        return error.exit_code
+    except click.Abort:
         click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except RestanteError as error:
         complain(error)
-        sys.exit(exit_code(error))
+        return exit_code(error)
+    except (OSError, ImportError) as error:
+        complain(complaint_of(error))
+        if isinstance(error, OSError) and not error.filename:
+            # Perhaps standard output: what it still holds would fail again as Python ends.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return FAILED
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

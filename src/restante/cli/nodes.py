@@ -16,6 +16,10 @@ def node_url(place: str | None, role: str = "listen") -> str:
     """The URL of a node: given as such, or of the node whose folder this is. Raises ConfigError."""
     if place is not None and place.startswith(("http://", "https://")):
         return place.rstrip("/")
+    if place is not None and "://" in place:
+        raise ConfigError(
+            f"not the URL of a node: {place[:200]}", hint="give http://…, https://… or a folder"
+        )
     from restante.node.config import load
     from restante.node.home import Home
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from restante.cli.output import reports, show_json
-from restante.errors import ConfigError, InvalidEncoding, Refused, Unavailable
+from restante.errors import ConfigError, InvalidEncoding, Refused, RestanteError, Unavailable
 
 if TYPE_CHECKING:
     from restante.formats.descriptor import Descriptor
     from restante.networks.whisper.mine import Progress
+
+
+_NO_NODE = "a gateway serves the archive only: give the node's own port, which `up` printed"
 
 
 @click.command()
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     help="Encrypt with the password in this file's first line.",
 )  # fmt: skip
 @click.option("--ask-password", is_flag=True, help="Ask for the password.")
+@click.option("--ask-key", is_flag=True, help="Ask for the symmetric key.")
 @click.option("--to", "public_key", metavar="HEX", help="Encrypt to this public key (130 digits).")
 @click.option(
     "--sign-key-file", type=click.Path(dir_okay=False, path_type=Path),
@@ -56,6 +60,7 @@ def post(
     key_file: Path | None,
     password_file: Path | None,
     ask_password: bool,
+    ask_key: bool,
     public_key: str | None,
     sign_key_file: Path | None,
     ttl: int,
@@ -67,8 +72,9 @@ def post(
     """Make an envelope: encrypt a message, mine its proof of work, hand it to a node.
 
     Without MESSAGE and --file it is read from standard input. It is encrypted with a password
-    (--password-file, --ask-password, or RESTANTE_PASSWORD in the environment), a symmetric key or
-    a public key; secrets are never given as arguments.
+    (--password-file, --ask-password, or RESTANTE_PASSWORD in the environment), a symmetric key
+    (--key-file, --ask-key, or RESTANTE_KEY) or a public key, and signed with the key of
+    --sign-key-file or RESTANTE_SIGN_KEY, if any; secrets are never given as arguments.
 
     --wait follows the log until the envelope is in a batch, reading whole windows, so that nobody
     learns which envelope is waited for.
@@ -80,17 +86,19 @@ def post(
 
     Exit codes: 0 ok, 1 refused, 2 usage, 3 verification failed, 4 no node, or not in time.
     """
-    from restante.cli.nodes import node_url, request
+    from restante.cli.nodes import node_url
 
     url = node_url(node)
     d = _descriptor(node, url)
     chosen = _topic(topic, topic_name)
     message = _message(text, file)
-    data = _encrypt(message, key_file, password_file, ask_password, public_key, sign_key_file)
+    data = _encrypt(
+        message, key_file, password_file, ask_password, ask_key, public_key, sign_key_file
+    )
     follower = _Follower(node, url, policy) if wait else None
     raw = _mine(chosen, data, ttl, d)
     started = time.monotonic()
-    found = request("POST", f"{url}/envelopes", raw)
+    found = _hand_in(url, raw)
     result = {"id": found["id"], "topic": chosen.hex(), "bytes": len(raw)}
     if not as_json:
         click.echo(f"handed in: {found['id']} ({len(raw)} bytes, topic {chosen.hex()})")
@@ -117,7 +125,22 @@ def _descriptor(node: str | None, url: str) -> "Descriptor":
         # It only says how much work to do; a wrong one costs work, or a refusal.
         return Descriptor.parse(fetch("GET", f"{url}/descriptor"))
     except InvalidEncoding as error:
-        raise Unavailable(f"{url} gave no descriptor: {error}", code="not-a-node") from error
+        raise Unavailable(
+            f"{url} gave no descriptor: {error}", code="not-a-node", hint=_NO_NODE
+        ) from error
+
+
+def _hand_in(url: str, raw: bytes) -> Any:
+    from restante.cli.nodes import request
+
+    try:
+        return request("POST", f"{url}/envelopes", raw)
+    except RestanteError as error:
+        if error.code in ("http", "not-found", "method", "not-a-node"):
+            raise Unavailable(
+                f"{url} takes no envelopes: {error}", code="not-a-node", hint=_NO_NODE
+            ) from error
+        raise
 
 
 def _topic(topic: str | None, name: str | None) -> bytes:
@@ -143,17 +166,20 @@ def _encrypt(
     key_file: Path | None,
     password_file: Path | None,
     ask: bool,
+    ask_for_key: bool,
     public_key: str | None,
     sign_key_file: Path | None,
 ) -> bytes:
-    from restante.cli.keys import read_key, read_secret
+    from restante.cli.keys import ask_key, environment_key, read_key, read_secret
     from restante.networks.whisper import crypt
 
     environment = os.environ.get("RESTANTE_PASSWORD")
-    ways = [key_file, password_file, ask or None, public_key]
+    ways = [key_file, password_file, ask or None, ask_for_key or None, public_key]
     if sum(way is not None for way in ways) > 1:
         raise ConfigError("choose one way to encrypt: key, password or public key")
-    signer = None if sign_key_file is None else read_key(sign_key_file)
+    signer = (
+        environment_key("RESTANTE_SIGN_KEY") if sign_key_file is None else read_key(sign_key_file)
+    )
     if public_key is not None:
         try:
             to = bytes.fromhex(public_key.removeprefix("0x"))
@@ -166,12 +192,22 @@ def _encrypt(
         key = crypt.password_key(read_secret(password_file))
     elif ask:
         key = crypt.password_key(click.prompt("Password", hide_input=True, err=True))
+    elif ask_for_key:
+        key = ask_key()
+    elif environment and os.environ.get("RESTANTE_KEY"):
+        raise ConfigError(
+            "RESTANTE_PASSWORD and RESTANTE_KEY are both set",
+            hint="set one of them, or choose by an option",
+        )
+    elif (named := environment_key("RESTANTE_KEY")) is not None:
+        key = named
     elif environment:
         key = crypt.password_key(environment)
     else:
         raise ConfigError(
             "nothing to encrypt with",
-            hint="--password-file, --ask-password, --key-file, --to, or RESTANTE_PASSWORD",
+            hint="--password-file, --ask-password, --key-file, --ask-key, --to, or in the "
+            "environment RESTANTE_PASSWORD or RESTANTE_KEY",
         )
     return crypt.encrypt_symmetric(message, key, sign_with=signer)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +113,7 @@ def show_time(time_s: int) -> str:
     help="Decrypt with the password in this file's first line. Repeatable.",
 )
 @click.option("--ask-password", is_flag=True, help="Ask for a password to decrypt with.")
+@click.option("--ask-key", is_flag=True, help="Ask for a key to decrypt with.")
 @click.option("--no-memory", is_flag=True, help="Neither use nor keep the last checkpoint.")
 @reports
 def query(
@@ -130,6 +132,7 @@ def query(
     key_files: Sequence[Path],
     password_files: Sequence[Path],
     ask_password: bool,
+    ask_key: bool,
     no_memory: bool,
 ) -> None:
     """Retrieve the envelopes of topics from an archive.
@@ -151,7 +154,7 @@ def query(
       restante query --policy policy --source http://127.0.0.1:8700 --topic 5a4ea131 --json
       restante query --policy policy --mode all --since 1200 --limit 50
 
-    A password may also stand in the environment, as RESTANTE_PASSWORD.
+    Secrets may also stand in the environment: RESTANTE_PASSWORD, and a key as RESTANTE_KEY.
 
     Exit codes: 0 ok, 1 failed, 2 usage, 3 no source served what verifies, 4 unavailable,
     130 interrupted.
@@ -170,7 +173,7 @@ def query(
         limit=limit,
         cursor=cursor,
     )
-    opener = _opener(key_files, password_files, ask_password)
+    opener = _opener(key_files, password_files, ask_password, ask_key)
     given = [parse_source(text, proxy=proxy) for text in sources] if sources else None
     if given is None and proxy is not None:
         from restante.client.sources import sources_of
@@ -184,7 +187,7 @@ def query(
             answer = trusted.query(asked)
         except InvalidEncoding as error:
             raise ConfigError(str(error), code=error.code) from error
-        _print(answer, printer, trusted.descriptor, lambda: trusted.complaints)
+        _print(answer, printer, trusted.descriptor, lambda: trusted.complaints, asked.since)
 
 
 def _print(
@@ -192,6 +195,7 @@ def _print(
     printer: "_Json | _Text",
     d: Descriptor,
     complaints: "Callable[[], Sequence[Complaint]]",
+    since: int,
 ) -> None:
     """The answer, then its summary, or the error that ended it."""
     try:
@@ -199,31 +203,37 @@ def _print(
             printer.envelope(found)
     except RestanteError as error:
         printer.error(error, answer.cursor)
-        click.get_current_context().exit(exit_code(error))
+        sys.exit(exit_code(error))
     finally:
         for complaint in complaints():
             click.echo(f"complaint: {printable(str(complaint))}", err=True)
-    printer.summary(answer.summary, d)
+    printer.summary(answer.summary, d, since)
 
 
 def _opener(
-    key_files: Sequence[Path], password_files: Sequence[Path], ask: bool
+    key_files: Sequence[Path], password_files: Sequence[Path], ask: bool, ask_key: bool
 ) -> "Callable[[bytes], Opened | None] | None":
     """What decrypts an envelope's data, if any secret was named."""
     import os
 
     named = os.environ.get("RESTANTE_PASSWORD")
-    if not (key_files or password_files or ask or named):
+    secrets = (key_files, password_files, ask, ask_key, named, os.environ.get("RESTANTE_KEY"))
+    if not any(secrets):
         return None
     try:
-        from restante.cli.keys import Opener
+        from restante.cli.keys import Opener, environment_key
+        from restante.cli.keys import ask_key as prompt_for_key
     except ImportError as error:
         raise ConfigError(
             f"decrypting needs {error.name}", code="extra", hint="install restante[whisper]"
         ) from error
 
     asked = [click.prompt("Password", hide_input=True, err=True)] if ask else []
-    return Opener.of(key_files, password_files, [*asked, *([named] if named else [])])
+    more = [prompt_for_key()] if ask_key else []
+    if (key := environment_key("RESTANTE_KEY")) is not None:
+        more.append(key)
+    words = [*asked, *([named] if named else [])]
+    return Opener.of(key_files, password_files, words, more)
 
 
 def printable(text: str) -> str:
@@ -252,13 +262,19 @@ class _Json:
             value["signer"] = None if opened is None or not opened.signer else opened.signer.hex()
         click.echo(json.dumps(value))
 
-    def summary(self, told: "Summary", d: Descriptor) -> None:
-        click.echo(json.dumps({"summary": summary_value(told)}))
+    def summary(self, told: "Summary", d: Descriptor, since: int) -> None:
+        value = {**summary_value(told), "begun": since <= told.size}
+        click.echo(json.dumps({"summary": value}))
 
     def error(self, error: RestanteError, cursor: str) -> None:
         value = {"code": error.code, "message": str(error), "hint": error.hint, "cursor": cursor}
         click.echo(json.dumps({"error": value}))
         complain(error, as_json=True)
+
+
+def _windows(first: int, end: int) -> str:
+    """The windows [first, end) in words."""
+    return f"window {first}" if end == first + 1 else f"windows {first} to {end - 1}"
 
 
 def summary_value(told: "Summary") -> dict[str, Any]:
@@ -305,18 +321,21 @@ class _Text:
         else:
             click.echo(f"    0x{opened.payload.hex()}")
 
-    def summary(self, told: "Summary", d: Descriptor) -> None:
-        for line in self._lines(told, d):
+    def summary(self, told: "Summary", d: Descriptor, since: int) -> None:
+        for line in self._lines(told, d, since):
             click.echo(line)
 
     @staticmethod
-    def _lines(told: "Summary", d: Descriptor) -> Iterator[str]:
+    def _lines(told: "Summary", d: Descriptor, since: int) -> Iterator[str]:
         total = sum(told.counts.values())
-        yield ""
-        yield f"{total} envelopes; every byte verified"
+        if total:
+            yield ""
+        yield f"{total} envelope{'' if total == 1 else 's'}; every byte verified"
+        if since > told.size:
+            yield f"the range has not begun: window {since} is not in the archive yet"
         for topic, count in told.counts.items():
             gone = told.absent is not None and topic in told.absent
-            span = f"none, proved for windows {told.since} to {told.size - 1}"
+            span = f"none, proved for {_windows(told.since, told.size)}"
             yield f"  {topic.hex()}: {span if gone and told.size > told.since else count}"
         if told.size:
             end = show_time(d.end_s(told.complete_to_window))
@@ -326,12 +345,13 @@ class _Text:
         yield f"final for what was sent before {show_time(told.final_before_s)}"
         if told.waits_for is not None:
             first, end_window = told.waits_for
-            until = "on" if end_window is None else f"to {end_window - 1}"
-            yield f"more may come in windows {first} {until}"
+            first = max(first, since)
+            until = f"windows {first} on" if end_window is None else _windows(first, end_window)
+            yield f"more may come in {until}"
         for a, b in told.blind:
-            yield f"blind: windows {a} to {b - 1}, watched by too few: empty there is not quiet"
+            yield f"blind: {_windows(a, b)}, watched by too few: empty there is not quiet"
         for a, b in told.unknown:
-            yield f"watch unknown: windows {a} to {b - 1}"
+            yield f"watch unknown: {_windows(a, b)}"
         if not told.exhausted:
             yield "stopped at the limit; there may be more"
         yield f"{told.requests} requests, {told.bytes_fetched} bytes"

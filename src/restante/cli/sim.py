@@ -52,7 +52,7 @@ def sim(
       restante dev sim --mutant no-sharing --runs 10
       restante dev sim --list
 
-    Exit codes: 0 every invariant held, 1 one did not.
+    Exit codes: 0 every invariant held, 1 one did not; with --mutant 0 it was caught, 1 it was not.
     """
     from restante.testing.sim.generators import GENERATORS
     from restante.testing.sim.mutants import MUTANTS
@@ -74,15 +74,15 @@ def sim(
             failed.append(outcome)
         if as_json:
             click.echo(json.dumps(_row(outcome)))
-        elif outcome.violated:
+        elif outcome.violated and not (mutant and len(failed) > 1):
             click.echo(outcome.report())
         if time.monotonic() - spoken > PROGRESS_S and sys.stderr.isatty():
             spoken = time.monotonic()
             rate = (number + 1) / (spoken - began)
             click.echo(f"\r{number + 1}/{runs} runs, {rate:.0f} a second", err=True, nl=False)
     took_s = time.monotonic() - began
-    _summary(as_json, runs, failed, events, took_s)
-    if failed:
+    _summary(as_json, runs, failed, events, took_s, mutant)
+    if bool(failed) != bool(mutant):
         sys.exit(FAILED)
 
 
@@ -121,7 +121,14 @@ def _row(outcome: "Outcome") -> dict[str, object]:
     }
 
 
-def _summary(as_json: bool, runs: int, failed: "list[Outcome]", events: int, took_s: float) -> None:
+def _summary(
+    as_json: bool,
+    runs: int,
+    failed: "list[Outcome]",
+    events: int,
+    took_s: float,
+    mutant: str | None,
+) -> None:
     if as_json:
         click.echo(
             json.dumps(
@@ -129,6 +136,7 @@ def _summary(as_json: bool, runs: int, failed: "list[Outcome]", events: int, too
                     "summary": {
                         "runs": runs,
                         "failed": len(failed),
+                        "mutant": mutant,
                         "failed_seeds": [[o.generator, o.seed] for o in failed],
                         "events": events,
                         "seconds": round(took_s, 2),
@@ -142,4 +150,5 @@ def _summary(as_json: bool, runs: int, failed: "list[Outcome]", events: int, too
     click.echo(
         f"{runs} runs, {events} events in {took_s:.1f} s: "
         + (f"{len(failed)} violate an invariant" if failed else "every invariant held")
+        + (f"; the mutant is {'caught' if failed else 'NOT caught'}" if mutant else "")
     )

@@ -62,7 +62,8 @@ def test_lines_that_cannot_be_read_are_named_and_the_rest_is_judged() -> None:
     ]
     result = CliRunner().invoke(judge, ["--json", "-"], input="\n".join([*bad, good]) + "\n")
     assert result.exit_code == 1
-    (verdict,) = [json.loads(line) for line in result.stdout.splitlines()]
+    *unread, verdict = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {(row["accepted"], row["code"]) for row in unread} == {(False, "row-unreadable")}
     assert verdict["line"] == 9
     assert verdict["accepted"]
     for number in range(1, 9):

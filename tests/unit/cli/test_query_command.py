@@ -171,3 +171,41 @@ def test_help_names_modes_and_exit_codes():
     text = CliRunner().invoke(query, ["--help"]).stdout
     for word in ("bucket", "exact", "Examples:", "130 interrupted", "RESTANTE_PASSWORD"):
         assert word in text
+
+
+def test_a_key_of_the_environment_or_a_prompt(place):
+    asked = ("--topic", TOPIC.hex(), "--json")
+    texts = lambda result: [row.get("text") for row in rows(result)]  # noqa: E731
+    named = run(place, *asked, env={"RESTANTE_KEY": KEY.hex()})
+    typed = run(place, *asked, "--ask-key", input=KEY.hex() + "\n")
+    for result in (named, typed):
+        assert result.exit_code == 0, result.output
+        assert texts(result).count("caf\u00e9 \x1b[31mred") == 1
+        assert KEY.hex() not in result.output
+    private = run(place, *asked, env={"RESTANTE_KEY": PRIVATE.hex()})
+    assert [row.get("payload") for row in rows(private)].count("ff00") == 1
+    wrong = run(place, *asked, env={"RESTANTE_KEY": "5ecret"})
+    assert isinstance(wrong.exception, SystemExit)
+    assert wrong.exit_code == 2
+    assert "RESTANTE_KEY does not hold 64 hex digits" in wrong.stderr
+    assert "5ecret" not in wrong.output
+
+
+def test_a_range_that_has_not_begun(place):
+    result = run(place, "--topic", TOPIC.hex(), "--since", "9")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "0 envelopes; every byte verified"
+    assert lines[1] == "the range has not begun: window 9 is not in the archive yet"
+    assert "more may come in windows 9 on" in lines
+    told = rows(run(place, "--topic", TOPIC.hex(), "--since", "9", "--json"))[-1]["summary"]
+    assert told["begun"] is False
+    # The cursor skips nothing of the range and brings nothing from before it.
+    again = run(place, "--topic", TOPIC.hex(), "--since", "9", "--cursor", told["cursor"])
+    assert again.stdout.splitlines()[1] == lines[1]
+
+
+def test_one_is_said_as_one(place):
+    result = run(place, "--topic", TOPIC.hex(), "--limit", "1")
+    assert "\n1 envelope; every byte verified\n" in result.stdout
+    assert "windows 0 to 0" not in result.stdout
