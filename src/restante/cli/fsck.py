@@ -1,5 +1,6 @@
 """`restante fsck`."""
 
+import os
 import sys
 
 import click
@@ -13,8 +14,9 @@ from restante.cli.place import node_path
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
 @reports
 def fsck(directory: str | None, as_json: bool) -> None:
-    """Prove the folder of a validator from its bytes: lock state, pool, archive. The node must be
-    down. Nothing is repaired; every finding names its file and says what to do.
+    """Prove the folder of a validator from its bytes: lock state, pool, archive, and that its
+    engine is the one it read before. The node must be down. Nothing is repaired; every finding
+    names its file and says what to do.
 
     \b
     Examples:
@@ -23,9 +25,12 @@ def fsck(directory: str | None, as_json: bool) -> None:
 
     Exit codes: 0 nothing wrong (notes are no fault), 1 findings, 2 not a node's folder.
     """
+    import asyncio
     from dataclasses import asdict
 
     from restante.networks.whisper.keccak import keccak256
+    from restante.node.adapters import read_slot
+    from restante.node.config import load
     from restante.node.findings import Severity
     from restante.node.fsck import fsck as check
     from restante.node.home import Home
@@ -39,7 +44,14 @@ def fsck(directory: str | None, as_json: bool) -> None:
         if live:
             click.echo(f"\r{stage}: {done} of {total} ", nl=done == total, err=True)
 
-    report = check(home.path, d, lambda raw: examine(raw, d, keccak256), progress=progress)
+    config = load(home.config, os.environ)
+
+    def slot(number: int) -> bytes | None:
+        return asyncio.run(read_slot(config, home, number))
+
+    report = check(
+        home.path, d, lambda raw: examine(raw, d, keccak256), slot=slot, progress=progress
+    )
     if as_json:
         findings = [{**asdict(f), "severity": f.severity.name.lower()} for f in report.findings]
         show_json({**asdict(report), "findings": findings, "ok": report.ok})

@@ -69,7 +69,7 @@ class LocalEngine:
             raise StateError(
                 f"{path} is missing",
                 code="engine-missing",
-                hint="all validators of a local engine name the same file; `init` makes it, once",
+                hint="all validators of a local engine name one file; `init` or `set create` makes it, once",
             )
         try:
             engine = cls(path, hook=hook)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from restante.durable import Hook
+from restante.durable import Hook, no_hook
 from restante.engines.local import LocalEngine
 from restante.errors import ConfigError
 from restante.networks.trace import Source, TraceNetwork, sources
@@ -32,6 +32,32 @@ def open_engine(config: Config, home: Home, hook: Hook) -> Engine:
     if kind == "local" and path:
         return LocalEngine.open(home.path / path, hook=hook)
     raise _unknown("engine.source", source, "local:FILE")
+
+
+async def read_slot(config: Config, home: Home, number: int) -> bytes | None:
+    """The entry in a slot of the engine; None when it has none. Raises ConfigError, StateError,
+    Unavailable."""
+    engine = open_engine(config, home, no_hook)
+    try:
+        found = await engine.entries(number - 1, 1)
+        return found[0].entry if found and found[0].number == number else None
+    finally:
+        await engine.close()
+
+
+def check_network(source: str, folder: Path) -> str:
+    """A `network.source` as it is written on a command line, its files relative to `folder`: the
+    same with whole paths. Raises ConfigError for an unknown one, or a trace that is not there."""
+    if source == "none":
+        return source
+    kind, _, names = source.partition(":")
+    if kind != "trace" or not names:
+        raise _unknown("network.source", source, "none, or trace:FILE[,FILE…]")
+    paths = [(folder / name).absolute() for name in names.split(",")]
+    _trace(Home(folder), [str(path) for path in paths])
+    if any("," in str(path) for path in paths):
+        raise ConfigError(f"a trace's folder has a comma in its name: {source}")
+    return "trace:" + ",".join(str(path) for path in paths)
 
 
 def open_network(config: Config, clock: Clock, home: Home) -> Network | None:

@@ -62,6 +62,11 @@ class Archive:
         self._edge: dict[str, bytes] = {}
         self._size = count_leaves(directory)
 
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Whether there is an archive to open."""
+        return (directory / STATE).is_dir()
+
     @classmethod
     def create(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
         """Make an empty archive. Raises StateError `archive-exists`."""
@@ -76,11 +81,11 @@ class Archive:
 
         Raises StateError `archive-missing`.
         """
-        if not (directory / STATE).is_dir():
+        if not cls.exists(directory):
             raise StateError(
                 f"{directory} holds no archive",
                 code="archive-missing",
-                hint="an archive can be rebuilt: make an empty one and let the node catch up",
+                hint="an archive can be rebuilt: `up` does it, from lock/, stores and peers",
             )
         archive = cls(directory, first_window, hook)
         archive.index_missing()
@@ -414,7 +419,7 @@ def _damaged(path: str, error: object) -> StateError:
     return StateError(
         f"{path} of the archive is damaged: {error}",
         code="archive-damaged",
-        hint="`restante fsck` names every damaged file; delete them, the set's archives have them",
+        hint="`restante fsck` names the damage, and what to delete so that it is made again",
     )
 
 

@@ -32,22 +32,38 @@ class Finding:
 
 # Code → (severity, hint). Every code that fsck can answer with stands here.
 _LOCK_HINT = "this key may not sign any more; do not restore an old copy of lock/"
-_ARCHIVE_HINT = "delete the file and start the node: it is made again, or fetched from the set"
+_SEGMENT_HINT = "delete the file and start the node: it is fetched from a store or a peer"
+_LOG_HINT = "delete archive/tile and archive/certificate and start the node: made again from lock/"
+_ENGINE_HINT = (
+    "put the file back that engine.source named until now; if it is lost, the set needs a "
+    "successor: a validator never starts on a new history"
+)
 CODES: dict[str, tuple[Severity, str]] = {
     "leftover": (Severity.NOTE, "a crash left it behind; it can be deleted"),
     "pool-torn": (Severity.NOTE, "an append that nobody was promised; the next start cuts it off"),
     "outbox-path": (Severity.NOTE, "it was superseded or released since; draining passes it over"),
     "block-index": (Severity.NOTE, "delete archive/.state/blocks.db*; it is rebuilt at start"),
-    "archive-missing": (Severity.REBUILDABLE, "make an empty archive; the node fills it again"),
+    "archive-missing": (
+        Severity.REBUILDABLE,
+        "start the node: made again from lock/, stores, peers",
+    ),
     "archive-behind": (Severity.REBUILDABLE, "start the node: it integrates what was decided"),
-    "archive-file": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "archive-file": (Severity.REBUILDABLE, _LOG_HINT),
     "descriptor": (Severity.REBUILDABLE, "put the set's descriptor back: its hash is the set id"),
-    "segment-missing": (Severity.REBUILDABLE, "start the node: it fetches the batch from a peer"),
-    "segment": (Severity.REBUILDABLE, _ARCHIVE_HINT),
-    "certificate": (Severity.REBUILDABLE, _ARCHIVE_HINT),
-    "entry": (Severity.REBUILDABLE, _ARCHIVE_HINT),
-    "tile": (Severity.REBUILDABLE, _ARCHIVE_HINT),
-    "checkpoint": (Severity.REBUILDABLE, _ARCHIVE_HINT),
+    "segment-missing": (
+        Severity.REBUILDABLE,
+        "start the node: it fetches the batch from a store or a peer",
+    ),
+    "segment": (Severity.REBUILDABLE, _SEGMENT_HINT),
+    "certificate": (Severity.REBUILDABLE, _LOG_HINT),
+    "entry": (Severity.REBUILDABLE, _LOG_HINT),
+    "tile": (Severity.REBUILDABLE, _LOG_HINT),
+    "checkpoint": (
+        Severity.REBUILDABLE,
+        "delete the file and start the node: the next checkpoint takes its place",
+    ),
+    "engine-missing": (Severity.LOST, _ENGINE_HINT),
+    "engine-differs": (Severity.LOST, _ENGINE_HINT),
     "pool-missing": (
         Severity.LOST,
         "acknowledged envelopes are gone: take the node out of the set",

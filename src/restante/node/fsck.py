@@ -6,11 +6,12 @@ its lock state is held while it runs. Everything is streamed, one segment at a t
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
 from restante.durable import read_range
-from restante.errors import Invalid, StateError
+from restante.errors import Invalid, RestanteError, StateError
 from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.descriptor import Descriptor
 from restante.formats.entry import parse as parse_entry
@@ -32,16 +33,19 @@ def fsck(
     descriptor: Descriptor,
     examine: Callable[[bytes], Facts],
     *,
+    slot: Callable[[int], bytes | None] | None = None,
     progress: Progress = no_progress,
 ) -> Report:
-    """Check the folder of one node. `examine` is R0 without the window, bound to the descriptor.
+    """Check the folder of one node. `examine` is R0 without the window, bound to the descriptor;
+    `slot` answers the entry in a slot of the engine (None: empty), or raises RestanteError.
 
     Raises StateError `lock-busy` while the node runs. Everything else is a finding.
     """
     report = Report()
     archive = ArchiveCheck(directory / ARCHIVE, descriptor, examine, report, progress)
     archive.run()
-    _check_pool(directory, report, _check_lock(directory, descriptor, archive, report, progress))
+    frozen = _check_lock(directory, descriptor, archive, report, progress, slot)
+    _check_pool(directory, report, frozen)
     _check_outbox(directory, report)
     _check_leftovers(directory, report)
     return report
@@ -51,7 +55,12 @@ def fsck(
 
 
 def _check_lock(
-    directory: Path, d: Descriptor, archive: ArchiveCheck, report: Report, progress: Progress
+    directory: Path,
+    d: Descriptor,
+    archive: ArchiveCheck,
+    report: Report,
+    progress: Progress,
+    slot: Callable[[int], bytes | None] | None,
 ) -> int:
     """Check the lock state; the highest frozen position."""
     file = f"{LOCK}/lock.db"
@@ -69,12 +78,28 @@ def _check_lock(
         _check_sizes(lock, archive, report, file)
         _check_decisions(lock, d, archive, report, progress)
         _check_cosignatures(lock, d, key, archive, report)
+        if slot is not None:
+            _check_engine(lock, slot, report)
         return max(lock.freezes().values(), default=0)
     except sqlite3.DatabaseError as error:
         report.add("lock", file, str(error))
         return 0
     finally:
         lock.close()
+
+
+def _check_engine(lock: Lock, slot: Callable[[int], bytes | None], report: Report) -> None:
+    """The engine still holds the last entry that was read of it, in its slot."""
+    number, known = lock.engine_at()
+    try:
+        entry = slot(number) if number else b""
+    except RestanteError as error:
+        report.add("engine-missing", "restante.toml", str(error))
+        return
+    if number and (entry is None or sha256(entry).digest() != known):
+        what = "is empty" if entry is None else "holds another entry"
+        detail = f"slot {number}, read before, {what}"
+        report.add("engine-differs", "restante.toml", detail)
 
 
 def _check_sizes(lock: Lock, archive: ArchiveCheck, report: Report, file: str) -> None:

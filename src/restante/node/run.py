@@ -22,6 +22,7 @@ from restante.node.http import Listener, build_app
 from restante.node.outsider import Outsider
 from restante.node.peers import Peers, open_client
 from restante.node.pool import ID_BYTES, Pool
+from restante.node.refill import Refill
 from restante.node.routes_node import common_routes
 from restante.node.state import State
 from restante.node.upstream import Upstream
@@ -125,9 +126,9 @@ class Node:
         client = open_client()
         stack.push_async_callback(client.aclose)
         peers = Peers(d, self._peer_urls(key.name), client, self._clock)
-        if d.n > 1:
-            # What counts for *new* must be here before anything is judged.
-            await state.repair(peers.any_segment, state.missing_recent())
+        # What counts for *new* must be here before anything is judged.
+        refill = Refill(d, state, peers, stores)
+        await refill.recent()
         proposing = "proposer" in config.list_("node.roles")
         node = ValidatorNode(
             d,
@@ -150,6 +151,7 @@ class Node:
             state,
             network,
             stores,
+            refill,
             retention_days=config.int_("validator.retention_days"),
         )
         validating.announce(config.text("listen.url") or listener.url)

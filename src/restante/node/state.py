@@ -75,13 +75,18 @@ class State:
         stores: Sequence[str],
         hook: Hook = no_hook,
     ) -> "State":
-        """Open what `create` made, and bring the archive up to the lock. Raises StateError."""
+        """Open what `create` made, and bring the archive up to the lock; a lost archive is begun
+        anew. Raises StateError."""
         with ExitStack() as stack:
             lock = Lock.open(home.lock, d.set_id, key.key_id, hook=hook)
             stack.callback(lock.close)
             acknowledged = max(lock.freezes().values(), default=0)
             pool = Pool.open(home.pool, at_least=acknowledged, hook=hook)
             stack.callback(pool.close)
+            if not Archive.exists(home.archive):
+                # It is trusted for nothing: the log is made again from the lock, below; segments
+                # come from the stores and the peers (node/refill.py).
+                Archive.create(home.archive, first_window=d.first_window, hook=hook).close()
             archive = Archive.open(home.archive, first_window=d.first_window, hook=hook)
             stack.callback(archive.close)
             archive.integrate(lock)
@@ -146,7 +151,8 @@ class State:
                 raise StateError(
                     f"the segment of window {window} cannot be read: {error}",
                     code="archive-damaged",
-                    hint="`restante fsck` names the damage; other validators have the segment",
+                    hint="`restante fsck` names the damage: delete that file, and start; it "
+                    "comes back from a store or a peer",
                 ) from error
             if decision is not None and decision.cid != contents.segment.root_cid:
                 raise StateError(
@@ -298,7 +304,7 @@ class State:
             self.outbox.enqueue(self.archive.release_below(floor))
 
     async def repair(self, fetch: Fetch, windows: Sequence[int]) -> None:
-        """Put segments back that the archive has lost; `fetch` gets them from the peers."""
+        """Put segments back that the archive has lost; `fetch` gets them. Raises as `fetch`."""
         for window in windows:
             decision = self.lock.decision(window)
             if decision is None:

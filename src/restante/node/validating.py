@@ -16,6 +16,7 @@ from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
 from restante.node.cosignatures import Cosignatures
 from restante.node.reception import Reception
+from restante.node.refill import Refill, named
 from restante.node.routes_archive import ArchiveReader, archive_routes
 from restante.node.routes_node import NodeRoutes
 from restante.node.state import State
@@ -39,6 +40,7 @@ class Validating:
         state: State,
         network: Network | None,
         stores: list[Store],
+        refill: Refill | None = None,
         *,
         retention_days: int,
     ) -> None:
@@ -50,6 +52,7 @@ class Validating:
         self._policy = policy
         self._network = network
         self._stores = stores
+        self._refill = refill or Refill(node.d, state, node.peers, stores)
         self.cosignatures = Cosignatures(node.d, key, origin, state, node.peers)
         self.reception = Reception(node)
         self.watch = Watch(node.d, key, state, node.clock, self._connected)
@@ -80,17 +83,19 @@ class Validating:
             tasks.create_task(self.reception.run())
             tasks.create_task(self.cosignatures.run())
             tasks.create_task(self.watch.run())
-            if self.node.d.n > 1:
-                tasks.create_task(self._refill())
+            tasks.create_task(self._put_back())
             for store in self._stores:
                 tasks.create_task(self.state.outbox.drain(store))
 
-    async def _refill(self) -> None:
-        """Put back whatever else the archive has lost."""
+    async def _put_back(self) -> None:
+        """Put back whatever else the archive has lost, and is still kept."""
         archive = self.state.archive
         stop = self.node.d.first_window + archive.size
-        missing = archive.missing_segments(archive.floor, stop)
-        await self.state.repair(self.node.peers.any_segment, missing)
+        floor = stop - self._retained if self._retained else 0
+        if floor > archive.floor:
+            # An archive begun anew knows no floor: what is too old is nowhere any more.
+            self.state.outbox.enqueue(archive.release_below(floor))
+        await self._refill.run(archive.floor, stop)
 
     def hand_in(self, raw: bytes) -> bytes:
         """Pool an envelope durably, and send it on to the network; its id. Raises as the node."""
@@ -203,6 +208,9 @@ class Validating:
             error = self.state.outbox.last_error(store.name)
             if error is not None:
                 reasons.append((error.code, str(error)))
+        if self._refill.missing:
+            windows = named(self._refill.missing)
+            reasons.append(("segments-missing", f"the archive lacks the segments of {windows}"))
         reasons += [
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]
