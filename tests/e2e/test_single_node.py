@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,45 @@ def test_the_json_log_is_json_and_says_where_it_listens(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in process.log.read_text().splitlines()]
     assert {"role": "validator", "url": url}.items() <= rows[0].items()
     assert any(row.get("window") == 0 and row["cid"].startswith("bafy") for row in rows)
+
+
+def test_the_policy_alone_finds_the_node_and_a_lost_archive_comes_back(tmp_path: Path) -> None:
+    """Without --source; and after `rm -rf archive` the log comes from lock/, segments from the
+    own store, also where there is no peer."""
+    home, url, _ = make_node(tmp_path)
+    process = Process.start(home, url)
+    query = ("query", "--policy", str(home / "policy"), "--no-memory", "--topic", "news", "--json")
+    with running([process]):
+        process.wait_ready()
+        posted = ("post", "hello", "--node", str(home), "--topic", "news", "--json")
+        code, out, errors = restante(*posted, "--wait", "--timeout", "20")
+        assert code == 0, errors
+        handed = json.loads(out)["id"]
+        code, out, errors = restante(*query)
+        assert code == 0, errors
+        assert json.loads(out.splitlines()[0])["id"] == handed
+        deadline = time.monotonic() + 10
+        while process.status()["stores"]["folder"]["pending"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.stop() == 0
+    shutil.rmtree(home / "archive")
+    code, out, _ = restante("fsck", str(home))
+    assert code == 1
+    assert "archive-missing" in out
+    assert "hint: start the node" in out
+    again = Process.start(home, url)
+    with running([again]):
+        again.wait_ready()
+        deadline = time.monotonic() + 20
+        while not again.status()["published"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert again.status()["reasons"] == []
+        code, out, errors = restante(*query)
+        assert code == 0, errors
+        assert json.loads(out.splitlines()[0])["id"] == handed
+        assert again.stop() == 0
+    code, out, errors = restante("fsck", str(home))
+    assert code == 0, out + errors
 
 
 def test_mistakes_end_with_a_hint_and_code_2(tmp_path: Path) -> None:

@@ -1,56 +1,128 @@
 """`restante init`."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from restante.cli.output import reports, show_json
 from restante.cli.place import node_path
 
+if TYPE_CHECKING:
+    from restante.node.config import Value
+
 
 @click.command()
 @click.argument("directory", required=False)
-@click.option("--name", default="solo", show_default=True, help="The validator's name.")
+@click.option("--name", help="The validator's name (solo), or with --set the proposer's.")
 @click.option(
     "--port", type=click.IntRange(0, 65534), default=8420, show_default=True,
     help="Where the node listens; the gateway takes the next one.",
 )  # fmt: skip
-@click.option("--network", default="none", show_default=True, help="none, or trace:FILE[,FILE…].")
 @click.option(
-    "--window", "window_s", type=click.IntRange(1, 3600), default=30, show_default=True,
-    help="Length of a window in seconds; fixed for good.",
+    "--network", default="none", show_default=True,
+    help="none, or trace:FILE[,FILE…], relative to where you are.",
+)  # fmt: skip
+@click.option(
+    "--window", "window_s", type=click.IntRange(1, 3600),
+    help="Length of a window in seconds (30); fixed for good.",
+)  # fmt: skip
+@click.option(
+    "--set", "files", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with the `descriptor` and `policy` of a set that this node is no validator of.",
+)  # fmt: skip
+@click.option("--role", help="With --set: gateway, proposer, or both (proposer,gateway).")
+@click.option(
+    "--peer", "peers", multiple=True, metavar="NAME=URL",
+    help="With --set: a validator's URL, before what the policy says. Repeatable.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def init(
-    directory: str | None, name: str, port: int, network: str, window_s: int, as_json: bool
+    directory: str | None,
+    name: str | None,
+    port: int,
+    network: str,
+    window_s: int | None,
+    files: Path | None,
+    role: str | None,
+    peers: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make a node of your own in DIRECTORY: a validator set of one, with its keys (mode 0600), an
     annotated configuration, and everything it stores. Nothing is ever overwritten.
+
+    With --set and --role it becomes a gateway or proposer of a set that exists: its files are
+    copied, the validators' URLs are taken from the policy, and a proposer gets a key of its own.
+    (A validator: `restante set`.)
 
     Without DIRECTORY: RESTANTE_PATH, or the platform's data folder.
 
     \b
     Examples:
       restante init ~/restante
-      restante init --network trace:observer1.jsonl.gz ./replayed
+      restante init --network trace:traces/whisper/observer1.jsonl.gz ./replayed
+      restante init --set ./set --role gateway ~/gateway
+      restante init --set ./set --role proposer --port 8430 ~/proposer
     """
-    from restante.node.config import Value
+    from restante.errors import ConfigError
+    from restante.node.adapters import check_network
     from restante.node.home import Home
-    from restante.node.setup import create_node
 
+    if (files is None) != (role is None) or (files is None and peers):
+        raise ConfigError("--role and --peer go with --set, and --set with --role")
+    if files is not None and window_s is not None:
+        raise ConfigError("the length of a window is the set's: leave --window out")
     home = Home(node_path(directory))
     values: dict[str, Value] = {
         "listen.port": port,
         "gateway.port": port + 1 if port else 0,
-        "network.source": network,
-        "stores": {"folder": "folder:stores/folder"},
+        "network.source": check_network(network, Path.cwd()),
     }
-    create_node(home, name, values, window_s)
+    if files is None:
+        _alone(home.path, name or "solo", values, window_s or 30)
+    else:
+        _outside(home.path, files, name or "proposer", role or "", peers, values)
     d = home.read_descriptor()
     if as_json:
         show_json({"path": str(home.path), "set": d.set_id.hex(), "origin": d.origin})
         return
     click.echo(f"made a node in {home.path}")
     click.echo(f"validator set {d.set_id.hex()}")
-    click.echo(f"keys, mode 0600: {home.validator_key}, {home.proposer_key}, {home.origin_key}")
+    keys = [home.validator_key, home.proposer_key, home.origin_key]
+    if made := [str(key) for key in keys if key.exists()]:
+        click.echo(f"keys, mode 0600: {', '.join(made)}")
     click.echo(f"next: restante up {home.path}")
-    click.echo("note: never restore lock/ from a backup; a set of one has nobody who would notice")
+    if files is None:
+        click.echo(
+            "note: never restore lock/ from a backup; a set of one has nobody who would notice"
+        )
+
+
+def _alone(path: Path, name: str, values: "dict[str, Value]", window_s: int) -> None:
+    from restante.node.home import Home
+    from restante.node.setup import create_node
+
+    create_node(
+        Home(path), name, {**values, "stores": {"folder": "folder:stores/folder"}}, window_s
+    )
+
+
+def _outside(
+    path: Path,
+    files: Path,
+    name: str,
+    role: str,
+    peers: tuple[str, ...],
+    values: "dict[str, Value]",
+) -> None:
+    from restante.cli.sets import name_url
+    from restante.errors import ConfigError
+    from restante.node.home import Home
+    from restante.node.setup import create_outside
+
+    roles = [each.strip() for each in role.split(",") if each.strip()]
+    if not roles or set(roles) - {"validator", "proposer", "gateway"}:
+        raise ConfigError(f"no such role: {role!r}", hint="gateway, proposer, or proposer,gateway")
+    urls = dict(name_url(each) for each in peers)
+    create_outside(Home(path), files, name, {**values, "node.roles": roles, "peers": urls})

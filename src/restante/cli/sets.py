@@ -11,18 +11,38 @@ from restante.cli.output import reports, show_json
 def set_() -> None:
     """Make validator keys and sets; join one.
 
-    Each operator makes a key; one of them makes the set from all public keys and hands the three
-    files `descriptor`, `policy` and `origin.key` to the others; each joins, once.
-
-    All validators of a set must reach one engine. The local engine is a file, so that for now they
-    run on one machine; engines for four machines come later.
+    Each operator makes a key; one of them makes the set from all public keys, with the URL of each
+    validator; each joins, once, and starts. All validators of a set must reach one engine. Today's
+    is a file, `engine.db`, that `set create` makes beside the set's files: for now all validators
+    run on one machine. Nothing has to be edited after these, on one machine:
 
     \b
     Examples:
-      restante set key v1 ./v1
-      restante set create ./set --name example --validator v1+… --validator v2+… …
-      restante set join ./v1 ./set
+      V1=$(restante set key v1 ./v1)
+      V2=$(restante set key v2 ./v2)
+      V3=$(restante set key v3 ./v3)
+      V4=$(restante set key v4 ./v4)
+      restante set create ./set --name example \\
+        --validator "$V1" --contact v1=http://127.0.0.1:8501 \\
+        --validator "$V2" --contact v2=http://127.0.0.1:8502 \\
+        --validator "$V3" --contact v3=http://127.0.0.1:8503 \\
+        --validator "$V4" --contact v4=http://127.0.0.1:8504
+      for v in v1 v2 v3 v4; do restante set join ./$v --set ./set; done
+      for v in v1 v2 v3 v4; do restante up ./$v & done
+
+    With other URLs, or without --contact: see `restante set join --help`. A gateway or a proposer
+    of the set: `restante init --set ./set --role gateway ~/gateway`.
     """
+
+
+def name_url(text: str) -> tuple[str, str]:
+    """NAME=URL, taken apart. Raises ConfigError."""
+    from restante.errors import ConfigError
+
+    name, separator, url = text.partition("=")
+    if not (name and separator and url):
+        raise ConfigError(f"not a name and a URL: {text}", hint="as in v1=https://v1.example")
+    return name, url
 
 
 @set_.command()
@@ -66,6 +86,9 @@ def key(name: str, directory: Path, as_json: bool) -> None:
     help="Where a validator is reached; goes into the policy file.",
 )  # fmt: skip
 @click.option("--genesis", type=int, metavar="T", help="Unix time of window 0; by default now.")
+@click.option(
+    "--window", "window_s", type=click.IntRange(1, 3600), help="Length of a window in seconds (30)."
+)
 @click.option("--ttl-max", type=int, help="Longest TTL that is kept, in seconds (300).")
 @click.option("--pow-floor", type=float, help="Least proof of work (0.2).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -77,13 +100,15 @@ def create(
     f: int | None,
     contacts: tuple[str, ...],
     genesis: int | None,
+    window_s: int | None,
     ttl_max: int | None,
     pow_floor: float | None,
     as_json: bool,
 ) -> None:
     """Make a validator set in DIRECTORY: `descriptor` (its hash is the set id), `policy` (what
     clients start from; other tools of the transparency-log world read it too) and `origin.key`
-    (for the operators; safety never rests on it).
+    (for the operators; safety never rests on it); and `engine.db`, the engine that all validators
+    on this machine share.
 
     \b
     Example:
@@ -92,60 +117,108 @@ def create(
     """
     from restante.errors import ConfigError, InvalidEncoding
     from restante.formats.note import VerifierKey
-    from restante.node.setup import new_set, write_set
+    from restante.node.home import Home
+    from restante.node.setup import create_engine, new_set, refuse_existing, write_set
 
     try:
         keys = [VerifierKey.parse(text) for text in vkeys]
     except InvalidEncoding as error:
         raise ConfigError(f"not a validator's public key: {error}") from error
     parameters: dict[str, int] = {}
+    if window_s is not None:
+        parameters["window_s"] = window_s
     if ttl_max is not None:
         parameters["ttl_max_s"] = ttl_max
     if pow_floor is not None:
         parameters["pow_floor_millionths"] = round(pow_floor * 1e6)
-    pairs = []
-    for contact in contacts:
-        who, separator, url = contact.partition("=")
-        if not separator:
-            raise ConfigError(f"not a contact: {contact}", hint="as in v1=https://v1.example")
-        pairs.append((who, url))
+    pairs = [name_url(contact) for contact in contacts]
     faulty = (len(keys) - 1) // 3 if f is None else f
     d, policy, origin = new_set(
         name, keys, faulty, genesis_s=genesis, parameters=parameters, contacts=pairs
     )
+    refuse_existing([Home(directory).engine])
     write_set(directory, d, policy, origin)
+    create_engine(directory)
     if as_json:
         show_json({"set": d.set_id.hex(), "origin": d.origin, "n": d.n, "f": d.f})
         return
     click.echo(f"set {d.set_id.hex()}: n = {d.n}, f = {d.f}, {d.k} must agree")
-    click.echo(f"give {directory}/descriptor, policy and origin.key to every operator")
-    click.echo("each then runs: restante set join DIR " + str(directory))
+    click.echo(f"every operator needs {directory}/descriptor, policy and origin.key")
+    click.echo(f"each then runs, once: restante set join DIR --set {directory}")
+    click.echo(f"clients need the policy file, {directory}/policy")
 
 
 @set_.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("files", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--set", "files", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The set's folder, as `set create` made it; by default its files are in DIRECTORY.",
+)  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(0, 65535),
+    help="Where this validator listens; by default as its contact says, else 8420.",
+)  # fmt: skip
+@click.option(
+    "--peer", "peers", multiple=True, metavar="NAME=URL",
+    help="Another validator's URL, before what its contact says. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--engine", metavar="SOURCE", help="local:FILE; by default the engine.db of the set's folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
-def join(directory: Path, files: Path | None, as_json: bool) -> None:
-    """Join a set with the validator key in DIRECTORY: makes its lock state, once and for good, and
-    a configuration. FILES is the folder that holds the set's `descriptor`, `policy`, `origin.key`,
-    unless they are in DIRECTORY already.
+def join(
+    directory: Path,
+    files: Path | None,
+    port: int | None,
+    peers: tuple[str, ...],
+    engine: str | None,
+    as_json: bool,
+) -> None:
+    """Join a set with the validator key in DIRECTORY: makes its lock state, once and for good, a
+    folder store, and the configuration `restante.toml`.
+
+    What it writes there: [listen] from this validator's own contact in the policy (an http URL with
+    an address; anything else is taken for a proxy's), [peers] from the others' contacts, [engine]
+    the set's engine.db. What the contacts do not say, --port and --peer do.
 
     A key whose lock state is lost is lost: never restore lock/ from a backup.
 
     \b
-    Example:
-      restante set join ./v1 ./set
+    Examples:
+      restante set join ./v1 --set ./set
+      restante set join ./v1 --set ./set --port 8501 --peer v2=http://127.0.0.1:8502 …
     """
-    from restante.node.setup import adopt
+    from restante.node.config import Value, load
+    from restante.node.home import Home, read_key
+    from restante.node.setup import adopt, shared_engine
     from restante.node.setup import join as join_set
 
+    home = Home(directory)
+    values: dict[str, Value] = {"peers": dict(name_url(each) for each in peers)}
+    if port is not None:
+        values["listen.port"] = port
+    source = whole_path(engine) if engine else shared_engine(home, files or directory)
+    if source:
+        values["engine.source"] = source
     if files is not None:
-        adopt(directory, files)
-    d = join_set(directory)
+        adopt(home, files)
+    d = join_set(home, values)
     if as_json:
         show_json({"set": d.set_id.hex()})
         return
     click.echo(f"joined set {d.set_id.hex()}")
-    click.echo(f"next: name the other validators' URLs and the engine in {directory}/restante.toml")
+    config = load(home.config, {})
+    own = read_key(home.validator_key).name
+    known = {own, *config.table("peers")}
+    if unknown := [v.name for v in d.validators if v.name not in known]:
+        click.echo(f"first: name the URLs of {', '.join(unknown)} under [peers] in {home.config}")
+    if not source:
+        click.echo(f"first: name the engine that all share under [engine] in {home.config}")
+    click.echo(f"next: restante up {directory}")
+
+
+def whole_path(source: str) -> str:
+    """An `engine.source` of the command line: its file is relative to where the command runs."""
+    kind, separator, path = source.partition(":")
+    return f"{kind}:{Path(path).absolute()}" if separator and path else source

@@ -3,10 +3,13 @@
 `create` and `open` are different calls everywhere: nothing here ever replaces a file.
 """
 
+import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from restante.durable import make_directories, write_file
 from restante.engines.local import LocalEngine
@@ -50,6 +53,16 @@ def new_set(
     keys = tuple(sorted(validators, key=lambda key: key.name))
     given = dict(parameters or {})
     window_s = given.get("window_s", 30)
+    # R7 needs this much: see the descriptor.
+    given.setdefault("slack_s", max(90, 2 * window_s + 20))
+    pairs = tuple(contacts)
+    for who, _ in pairs:
+        if who not in {key.name for key in keys}:
+            raise ConfigError(
+                f"a contact of {who}, who is no validator of the set",
+                code="contact",
+                hint=f"validators: {', '.join(key.name for key in keys)}",
+            )
     start_s = int(time.time()) if genesis_s is None else genesis_s
     origin = new_key(f"{name}-{secrets.token_hex(_ORIGIN_BYTES)}")
     try:
@@ -60,7 +73,7 @@ def new_set(
             validators=keys,
             **given,  # type: ignore[arg-type]  # numbers by the descriptor's own names
         )
-        policy = Policy.of_validators(origin.vkey(ED25519), keys, d.k, d.set_id, contacts)
+        policy = Policy.of_validators(origin.vkey(ED25519), keys, d.k, d.set_id, pairs)
     except InvalidEncoding as error:
         raise ConfigError(f"no such validator set: {error}", code="set") from error
     return d, policy, origin
@@ -74,6 +87,13 @@ def write_set(directory: Path, d: Descriptor, policy: Policy, origin: SigningKey
     write_key(home.origin_key, origin, ED25519)
     write_file(home.policy, policy.encode())
     write_file(home.descriptor, d.encode())
+
+
+def create_engine(directory: Path) -> Path:
+    """Make the empty engine that a set on one machine shares. Raises StateError."""
+    path = Home(directory).engine
+    LocalEngine.create(path)._close()
+    return path
 
 
 def create_validator(home: Home, d: Descriptor, key: SigningKey) -> None:
@@ -101,41 +121,40 @@ def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: in
         ]
     )
     key, proposer = new_key(name), new_key(f"{name}-proposer")
-    parameters = {"window_s": window_s}
-    if window_s != 30:
-        # R7 needs this much: see the descriptor.
-        parameters["slack_s"] = max(90, 2 * window_s + 20)
-    port = values.get("gateway.port", 0)
-    # So that the policy file alone starts a client on this machine.
+    port = values.get("listen.port", 0)
+    # So that the policy file alone starts a client on this machine, and `init --set` a proposer.
     contacts = [(name, f"http://127.0.0.1:{port}")] if port else []
-    d, policy, origin = new_set(name, [key.vkey()], 0, parameters=parameters, contacts=contacts)
+    d, policy, origin = new_set(
+        name, [key.vkey()], 0, parameters={"window_s": window_s}, contacts=contacts
+    )
     make_directories(home.path)
     write_key(home.validator_key, key, COSIGNATURE_V1)
     write_key(home.proposer_key, proposer, ED25519)
     write_set(home.path, d, policy, origin)
     create_validator(home, d, key)
     FolderStore.create("folder", home.stores / "folder")
-    LocalEngine.create(home.engine)._close()
+    create_engine(home.path)
     # The configuration last: where it is, the node is whole.
     write_file(home.config, template(values).encode())
 
 
-def adopt(directory: Path, files: Path) -> None:
+def adopt(home: Home, files: Path) -> None:
     """Copy a set's files beside a validator's key. Raises StateError `exists` for other ones."""
-    source, home = Home(files), Home(directory)
+    source = Home(files)
     d = source.read_descriptor()
     policy, origin = source.read_policy(d), read_key(source.origin_key)
     if home.descriptor.exists() and home.read_descriptor().set_id == d.set_id:
         return
-    write_set(directory, d, policy, origin)
+    write_set(home.path, d, policy, origin)
 
 
-def join(directory: Path) -> Descriptor:
-    """Make the lock state of the validator key in a folder, for the set whose files are there.
+def join(home: Home, values: Mapping[str, Value] | None = None) -> Descriptor:
+    """Make what the validator key in a folder needs, for the set whose files are there: lock
+    state, pool, archive, a folder store, and the configuration: `values` go before what the set's
+    contacts say.
 
     Raises ConfigError, StateError.
     """
-    home = Home(directory)
     d, key = home.read_descriptor(), read_key(home.validator_key)
     own = d.validator(key.name)
     if own is None or own.public_key != key.public_key:
@@ -144,16 +163,91 @@ def join(directory: Path) -> Descriptor:
             code="key-foreign",
             hint=f"validators: {', '.join(v.name for v in d.validators)}",
         )
-    home.read_policy(d)
+    policy = home.read_policy(d)
     read_key(home.origin_key)
-    refuse_existing([home.lock, home.pool, home.archive])
+    given: dict[str, Value] = {
+        "node.roles": ["validator"],
+        "stores": {"folder": "folder:stores/folder"},
+        **listen_at(dict(policy.contacts).get(key.name, "")),
+        **(values or {}),
+    }
+    given["peers"] = _peers(d, policy, given.get("peers"), key.name)
+    refuse_existing([home.lock, home.pool, home.archive, home.config])
     create_validator(home, d, key)
-    if not home.config.exists():
-        policy = home.read_policy(d)
-        peers = {name: url for name, url in policy.contacts if name != key.name}
-        values: dict[str, Value] = {"node.roles": ["validator"], "peers": peers}
-        write_file(home.config, template(values).encode())
+    FolderStore.create("folder", home.stores / "folder")
+    write_file(home.config, template(given).encode())
     return d
+
+
+def create_outside(home: Home, files: Path, name: str, values: Mapping[str, Value]) -> Descriptor:
+    """Make a node that is no validator of a set: a proposer, a gateway, or both.
+
+    Of `files` it takes descriptor and policy; it needs no secret of the set. Raises ConfigError,
+    StateError.
+    """
+    source = Home(files)
+    d = source.read_descriptor()
+    policy = source.read_policy(d)
+    roles = values["node.roles"]
+    assert isinstance(roles, list)
+    if "validator" in roles:
+        raise ConfigError(
+            "a validator is made with its key", hint="`restante set key`, then `restante set join`"
+        )
+    peers = _peers(d, policy, values.get("peers"), "")
+    missing = [v.name for v in d.validators if v.name not in peers]
+    if not peers or ("proposer" in roles and missing):
+        raise ConfigError(
+            f"the policy names no URL of {', '.join(missing)}", hint="give --peer NAME=URL for each"
+        )
+    refuse_existing([home.config, home.descriptor, home.policy, home.proposer_key, home.lock])
+    proposer = new_key(name) if "proposer" in roles else None
+    make_directories(home.path)
+    if proposer is not None:
+        write_key(home.proposer_key, proposer, ED25519)
+    write_file(home.policy, policy.encode())
+    write_file(home.descriptor, d.encode())
+    write_file(home.config, template({**values, "peers": peers}).encode())
+    return d
+
+
+def _peers(d: Descriptor, policy: Policy, given: "Value | None", own: str) -> dict[str, str]:
+    """The validators' URLs but the own one: the policy's, and before them those given."""
+    assert given is None or isinstance(given, dict)
+    for name in given or {}:
+        if d.validator(name) is None:
+            raise ConfigError(
+                f"{name} is no validator of the set",
+                hint=f"validators: {', '.join(v.name for v in d.validators)}",
+            )
+    urls = dict(policy.contacts) | (given or {})
+    return {name: url for name, url in urls.items() if name != own}
+
+
+def listen_at(contact: str) -> dict[str, Value]:
+    """Where a node listens that is reached at this URL.
+
+    Only a URL of plain HTTP at an address says it; anything else is a proxy's before the node.
+    """
+    if not contact:
+        return {}
+    values: dict[str, Value] = {"listen.url": contact}
+    try:
+        parts = urlsplit(contact)
+        host, port = str(ip_address(parts.hostname or "")), parts.port or 80
+    except ValueError:
+        return values
+    return (
+        {**values, "listen.host": host, "listen.port": port} if parts.scheme == "http" else values
+    )
+
+
+def shared_engine(home: Home, files: Path) -> str:
+    """`engine.source` for the engine that `set create` made beside the set's files; "" without."""
+    path = Home(files).engine
+    if not path.exists():
+        return ""
+    return f"local:{os.path.relpath(path.resolve(), home.path.resolve())}"
 
 
 def refuse_existing(paths: Iterable[Path]) -> None:

@@ -88,13 +88,13 @@ def test_a_validator_joins_once(tmp_path: Path) -> None:
     setup.write_set(tmp_path / "set", d, policy, origin)
     home = Home(tmp_path / "v0")
     write_key(home.validator_key, keys[0], COSIGNATURE_V1)
-    setup.adopt(home.path, tmp_path / "set")
-    setup.adopt(home.path, tmp_path / "set")
-    assert setup.join(home.path).set_id == d.set_id
+    setup.adopt(home, tmp_path / "set")
+    setup.adopt(home, tmp_path / "set")
+    assert setup.join(home).set_id == d.set_id
     assert home.lock.is_dir()
     assert 'v1 = "http://127.0.0.1:2"' in home.config.read_text()
     with pytest.raises(StateError) as raised:
-        setup.join(home.path)
+        setup.join(home)
     assert raised.value.code == "exists"
 
 
@@ -105,6 +105,6 @@ def test_a_stranger_cannot_join(tmp_path: Path) -> None:
     setup.write_set(home.path, d, policy, origin)
     write_key(home.validator_key, setup.new_key("v0"), COSIGNATURE_V1)
     with pytest.raises(ConfigError) as raised:
-        setup.join(home.path)
+        setup.join(home)
     assert raised.value.code == "key-foreign"
     assert not home.lock.exists()
