@@ -295,3 +295,32 @@ def test_the_cache_is_bounded_and_survives_a_restart(tmp_path: Path) -> None:
     (tmp_path / "large").unlink()
     assert again.read("large") is None
     assert again.length("large") is None
+
+
+def test_a_gateway_says_where_envelopes_are_taken() -> None:
+    async def scenario() -> None:
+        routes = common_routes(lambda: {"reasons": []}, None, 1)
+        app = build_app(routes, WallClock())
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            response = await client.post("/envelopes", content=b"x")
+            assert (response.status_code, response.json()["code"]) == (405, "method")
+            assert "validator's port" in response.json()["hint"]
+
+    go(scenario())
+
+
+def test_too_many_envelopes_of_one_source_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENVELOPE_BURST", 2)
+    monkeypatch.setattr(limits, "ENVELOPE_RATE_PER_S", 0.001)
+
+    async def scenario() -> None:
+        app = build_app(common_routes(dict, lambda raw: raw, 10), WallClock())
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://node") as client:
+            told = [await client.post("/envelopes", content=b"x") for _ in range(3)]
+            assert [each.status_code for each in told] == [202, 202, 429]
+            assert told[2].json()["code"] == "rate"
+            assert told[2].json()["hint"]
+
+    go(scenario())

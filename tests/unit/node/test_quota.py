@@ -4,7 +4,7 @@ import pytest
 
 from restante import limits
 from restante.formats.message import Answer
-from restante.node.quota import Queue, Waiting, WindowQuota
+from restante.node.quota import Queue, Rate, Waiting, WindowQuota, source_of
 
 
 def item(address: str, key: str = "k", work: str = "", size: int = 1) -> Waiting[str]:
@@ -123,3 +123,17 @@ def test_too_many_unknown_bodies_are_refused() -> None:
     ids = [number.to_bytes(32, "big") for number in range(limits.OUTSIDER_UNKNOWN_IDS + 1)]
     told = quota.judged("a", b"k", b"2", Answer.need(ids), 0)
     assert (told.kind, told.code) == ("refused", "too-many-unknown")
+
+
+def test_a_source_has_a_burst_and_then_a_rate() -> None:
+    rate = Rate(per_s=2, burst=3, sources=2)
+    assert [rate.take("a", 10.0) for _ in range(4)] == [True, True, True, False]
+    assert rate.take("b", 10.0)
+    assert [rate.take("a", 10.5) for _ in range(2)] == [True, False]
+    assert [rate.take("a", 99.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_an_ipv6_network_is_one_source() -> None:
+    assert source_of("2001:db8::1") == source_of("2001:db8::ffff:2") != source_of("2001:db8:1::1")
+    assert source_of("::ffff:127.0.0.1") == "127.0.0.1"
+    assert source_of("no address") == "no address"

@@ -47,6 +47,7 @@ def with_one(tmp_path: Path, scenario: Scenario, *, decided: int | None = None) 
 def assert_error(response: httpx2.Response, status: int, code: str) -> None:
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert set(response.json()) == {"code", "message", "hint"}
+    assert response.json()["hint"]
 
 
 def test_files_of_the_archive_have_types_and_cache_headers(tmp_path: Path) -> None:
