@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from restante.errors import StateError
 from restante.formats.segment import Member, build, topic_key
 from restante.node.findings import CODES, Report, Severity
 from restante.node.fsck import fsck
+from restante.node.lock import Lock
 from restante.node.outbox import Outbox
 from restante.ports import Arrival
 
@@ -192,6 +194,35 @@ def test_each_damage_is_named(
     assert report.worst == severity, report.findings
     assert report.ok == (severity is Severity.NOTE)
     assert all(f.hint and f.file and f.detail for f in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("held", "found"),
+    [
+        (b"entry", []),
+        (None, ["engine-differs"]),
+        (b"another", ["engine-differs"]),
+        (StateError("engine.db is missing"), ["engine-missing"]),
+    ],
+)
+def test_the_engine_is_the_one_that_was_read(
+    copy: tuple[SampleSet, Path], held: bytes | StateError | None, found: list[str]
+) -> None:
+    sample, directory = copy
+    lock = Lock.open(directory / "lock", sample.set_id, None)
+    with lock.transaction("advance"):
+        lock.advance_engine(900, sha256(b"entry").digest())
+    lock.close()
+
+    def slot(number: int) -> bytes | None:
+        assert number == 900
+        if isinstance(held, StateError):
+            raise held
+        return held
+
+    report = fsck(directory, sample.descriptor, sample.examine, slot=slot)
+    assert [f.code for f in report.findings] == found
+    assert all("new history" in f.hint and f.severity is Severity.LOST for f in report.findings)
 
 
 def test_a_torn_tail_is_a_note(copy: tuple[SampleSet, Path]) -> None:
