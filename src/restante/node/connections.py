@@ -4,7 +4,8 @@ A connection is free to open, so it holds its place only while it is useful. One
 a whole request head in time is closed; so is one that does not read its answer. Where there are too
 many, of one source or in all, the least useful one gives way to the new one: first those that owe a
 request head, then idle ones, then those that owe the rest of a body, then those that have not read
-for longest. Those being answered stay. So hundreds of half-open connections cannot keep a peer out, not even from the peer's own address.
+for longest. Those being answered stay. So hundreds of half-open connections cannot keep a peer out,
+not even from the peer's own address.
 """
 
 import asyncio
