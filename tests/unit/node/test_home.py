@@ -60,7 +60,7 @@ def test_missing_files_say_what_makes_them(tmp_path: Path) -> None:
 
 def test_a_node_is_made_once(tmp_path: Path) -> None:
     home = Home(tmp_path / "node")
-    setup.create_node(home, "solo", {"gateway.port": 1234})
+    setup.create_node(home, "solo", {"listen.port": 1234})
     for key in (home.validator_key, home.proposer_key, home.origin_key):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
     d = home.read_descriptor()
