@@ -79,11 +79,31 @@ def test_the_command_prints_what_a_person_needs() -> None:
 
 def test_the_command_fails_with_seed_generator_invariant_and_trace() -> None:
     done = CliRunner().invoke(sim, ["--runs", "1", "--seed", "3", "--mutant", "due-ignored"])
-    assert done.exit_code == 1
+    assert done.exit_code == 0  # caught, as it must be
     assert "I1: " in done.output
     again = "restante dev sim --seed 3 --runs 1 --generator enough-holders --validators 4"
     assert f"{again} --mutant due-ignored" in done.output
     assert "committed" in done.output
+    more = CliRunner().invoke(sim, ["--runs", "4", "--seed", "3", "--mutant", "due-ignored"])
+    assert more.output.count("restante dev sim --seed") == 1  # the first trace alone
+    assert "4 violate an invariant; the mutant is caught" in more.output
+
+
+def test_a_mutant_that_is_not_caught_fails() -> None:
+    calm = ["--runs", "1", "--mutant", "due-ignored", "--generator", "calm"]
+    done = CliRunner().invoke(sim, calm)
+    assert done.exit_code == 1
+    assert "the mutant is NOT caught" in done.output
+
+
+def test_a_violation_without_a_mutant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from restante.testing.sim import run
+
+    real = run.simulate
+    monkeypatch.setattr(run, "simulate", lambda *a: real(*a[:3], "due-ignored"))
+    done = CliRunner().invoke(sim, ["--runs", "2", "--generator", "enough-holders"])
+    assert done.exit_code == 1
+    assert "2 violate an invariant" in done.output
 
 
 def test_the_command_speaks_json() -> None:

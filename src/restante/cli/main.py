@@ -39,7 +39,8 @@ def _run() -> int:
         complain(error)
         return exit_code(error)
     except (OSError, ImportError) as error:
-        complain(complaint_of(error))
+        if not isinstance(error, BrokenPipeError):  # as in `restante query … | head`
+            complain(complaint_of(error))
         if isinstance(error, OSError) and not error.filename:
             # Perhaps standard output: what it still holds would fail again as Python ends.
             with open(os.devnull, "wb") as nowhere:
