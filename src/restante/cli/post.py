@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +125,8 @@ def _descriptor(node: str | None, url: str) -> "Descriptor":
         return Home(path).read_descriptor()
     try:
         # It only says how much work to do; a wrong one costs work, or a refusal.
-        return Descriptor.parse(fetch("GET", f"{url}/descriptor"))
+        with _of_a_node(url):
+            return Descriptor.parse(fetch("GET", f"{url}/descriptor"))
     except InvalidEncoding as error:
         raise Unavailable(
             f"{url} gave no descriptor: {error}", code="not-a-node", hint=_NO_NODE
@@ -133,8 +136,15 @@ def _descriptor(node: str | None, url: str) -> "Descriptor":
 def _hand_in(url: str, raw: bytes) -> Any:
     from restante.cli.nodes import request
 
-    try:
+    with _of_a_node(url):
         return request("POST", f"{url}/envelopes", raw)
+
+
+@contextmanager
+def _of_a_node(url: str) -> Iterator[None]:
+    """Say of an answer that no node gives that it may be a gateway's."""
+    try:
+        yield
     except RestanteError as error:
         if error.code in ("http", "not-found", "method", "not-a-node"):
             raise Unavailable(
