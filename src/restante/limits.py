@@ -301,8 +301,8 @@ RETENTION_EVERY = 60
 HTTP_CONNECTIONS_PER_SOURCE = 64
 # A request head is one packet or two; whoever needs longer only holds a place.
 HTTP_HEAD_S = 10.0
-# A reader that does not empty what was written for it by then is gone: a piece at 17 kB/s; bodies at
-# 1 MB/s, for which peers themselves wait PEER_DEADLINE_S.
+# A reader that does not empty what was written for it by then is gone: a piece at 17 kB/s; bodies
+# at 1 MB/s, for which peers themselves wait PEER_DEADLINE_S.
 HTTP_STALL_S = 60.0
 # The same line about connections is logged once in so long.
 HTTP_LOG_S = 10.0

@@ -69,7 +69,7 @@ class LocalEngine:
             raise StateError(
                 f"{path} is missing",
                 code="engine-missing",
-                hint="all validators of a local engine name one file; `init` or `set create` makes it, once",
+                hint="a set names one file, which `init` or `set create` makes, once",
             )
         try:
             engine = cls(path, hook=hook)
