@@ -58,7 +58,13 @@ class Reception:
         """Judge a proposal's bytes. Raises InvalidEncoding, VerificationFailed, RequestRefused."""
         d, node = self._d, self._node
         p = Proposal.parse(data, d.set_id, d.batch_max_envelopes)
-        check_window(p.window, d, node.machine.base.window, node.clock.now_ms())
+        base_window = node.machine.base.window
+        check_window(p.window, d, base_window, node.clock.now_ms())
+        if p.window < base_window - 1:
+            # Who lost this window's race a moment ago gets its conflict; this is a replay.
+            raise RequestRefused(
+                409, "decided", f"window {p.window} is decided", "follow the log to its end first"
+            )
         if p.key in self._validators:
             p.verify(d.set_id)
             return node.judge(p)

@@ -119,12 +119,22 @@ def test_interrupted_in_the_first_moments(tmp_path):
     (tmp_path / "click.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(30)\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = subprocess.Popen(
-        [*COMMAND, "--help"], stdout=-1, stderr=-1, text=True, env=environment
+        [*COMMAND, "--help"],
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env=environment,
+        # A suite that runs in the background has inherited that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stdout.readline() == "here\n"
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == "here\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, errors) == (130, "interrupted\n")
 
 

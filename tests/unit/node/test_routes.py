@@ -295,6 +295,20 @@ def test_an_outsiders_proposal_is_answered_with_dag_cbor(tmp_path: Path) -> None
     with_one(tmp_path, scenario)
 
 
+def test_a_replay_of_a_proposal_decided_long_ago_is_refused(tmp_path: Path) -> None:
+    async def scenario(local: LocalSet, party: Party, client: httpx2.AsyncClient) -> None:
+        machine = party.node.machine
+        old = proposal(local, party, [], window=machine.base.window - 2)
+        last = proposal(local, party, [], window=machine.base.window - 1)
+        before = state_of(party)
+        assert_error(await client.post("/proposals", content=old.encode()), 409, "decided")
+        answer = Answer.parse((await client.post("/proposals", content=last.encode())).content)
+        assert answer.kind == "conflict"
+        assert state_of(party) == before
+
+    with_one(tmp_path, scenario, decided=1)
+
+
 def test_a_body_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_DEADLINE_S", 0.1)
 
