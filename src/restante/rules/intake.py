@@ -92,18 +92,6 @@ class Intake:
             self._remember_refused(sha256(raw).digest(), refusal.code)
             return None
 
-    def row(self, facts: Facts) -> Row:
-        """A row for an envelope that is not in the pool (a member of a decided batch)."""
-        return Row(
-            facts.id,
-            self._topic_key(facts.topic),
-            facts.sent_s,
-            facts.rank,
-            facts.size_bytes,
-            -1,
-            -1,
-        )
-
     def restore(self, arrival_ms: int, raw: bytes) -> None:
         """Give a pooled record its row again after a restart."""
         facts = valid.examine(raw, self._d, self._keccak)

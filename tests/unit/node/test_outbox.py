@@ -33,7 +33,7 @@ class MemoryStore:
         self.files[path] = data
 
     async def get(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        raise NotImplementedError
+        raise AssertionError("the outbox only puts")
 
     async def has(self, path: str) -> bool:
         return path in self.files

@@ -1,5 +1,6 @@
 """What drives the proposing machine, for validators (R8) and outsiders alike."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ class Crash(Exception):
     """The process is dead here."""
 
 
-class ProposingParty:
+class ProposingParty(ABC):
     """A party that may have proposals under way. Its drafts stand until their base is passed."""
 
     def __init__(self, sim: "Simulation", name: str) -> None:
@@ -34,14 +35,14 @@ class ProposingParty:
         """This party's own clock."""
         return self.sim.world.now_ms
 
-    def perform(self, actions: Iterable[Action], proposing: Proposing | None = None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def perform(self, actions: Iterable[Action], proposing: Proposing | None = None) -> None: ...
 
-    def next_ms(self) -> int | None:
-        raise NotImplementedError
+    @abstractmethod
+    def next_ms(self) -> int | None: ...
 
-    def tick(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tick(self) -> None: ...
 
     # --- running ------------------------------------------------------------------------------
 
@@ -58,8 +59,8 @@ class ProposingParty:
             return
         self.schedule()
 
-    def crash(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def crash(self) -> None: ...
 
     def schedule(self) -> None:
         """Make sure that `tick` comes when a machine wants it."""
@@ -132,8 +133,8 @@ class ProposingParty:
         for name in self.sim.d_names:
             self.sim.links.call(self, name, "certificate", (data,), lambda _: None, lambda: None)
 
-    def body(self, id_: bytes) -> bytes | None:
-        raise NotImplementedError
+    @abstractmethod
+    def body(self, id_: bytes) -> bytes | None: ...
 
-    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None: ...

@@ -1,5 +1,6 @@
 """What a validator answers to others: of its machine what is due, of its disk what is durable."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ class ServingParty(ProposingParty):
         self._known: dict[tuple[bytes, bytes], Proposal] = {}
         self._reply: Reply | None = None
 
-    def _durably(self, journal: Journal[Any], *records: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _durably(self, journal: Journal[Any], *records: Any) -> None: ...
 
     def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
         machine = self.machine
