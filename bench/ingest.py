@@ -7,7 +7,8 @@ peers send it. The set has a floor of proof of work of 10^-6, since mining 0.2 t
 each and judging costs the same whatever the floor. Each row is the best of ROUNDS, taken in turn.
 
 A row is one way to take the same arrivals in. *groups of n*: rules/intake.py judges n arrivals, and
-node/pool.py makes what was new durable with one fsync. The named baseline is *naive*: every arrival
+node/durable/pool.py makes what was new durable with one fsync. The named baseline is *naive*: every
+arrival
 is judged in full, repeats are found afterwards, and every new envelope has an fsync of its own.
 """
 
@@ -35,7 +36,7 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.page import topic_key
 from restante.networks.whisper.keccak import keccak256
-from restante.node.pool import Pool
+from restante.node.durable.pool import Pool
 from restante.ports import Arrival
 from restante.rules import valid
 from restante.rules.intake import Intake, Record

@@ -21,13 +21,13 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.note import ED25519
 from restante.formats.policy import Policy
+from restante.node.durable.state import State
 from restante.node.home import Home
-from restante.node.http import build_app
-from restante.node.peers import Peers
-from restante.node.routes_node import common_routes
-from restante.node.state import State
-from restante.node.validating import Validating
-from restante.node.validator import ValidatorNode
+from restante.node.validator.driver import ValidatorNode
+from restante.node.validator.role import Validating
+from restante.node.wire.http import build_app
+from restante.node.wire.peers import Peers
+from restante.node.wire.routes_node import common_routes
 from restante.ports import Arrival, Network, Store
 from restante.rules.window import Pace
 

@@ -16,9 +16,9 @@ from restante.formats.keys import SigningKey
 from restante.formats.message import Certificate, accept_statement
 from restante.formats.note import COSIGNATURE_V1, Note
 from restante.formats.segment import Member, Segment, build, topic_key
-from restante.node.archive import Archive, Changes
-from restante.node.lock import Lock
-from restante.node.pool import Pool
+from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.lock import Lock
+from restante.node.durable.pool import Pool
 from restante.ports import Arrival
 from restante.rules.valid import Facts
 from restante.rules.valid import examine as examine_whisper

@@ -256,7 +256,7 @@ COSIGNATURE_IDLE_S = 30.0
 WATCH_LOOKS = 15
 # A whole request body must have come by then.
 BODY_DEADLINE_S = 30.0
-# Connections at once; beyond them the least useful one is closed (node/connections.py).
+# Connections at once; beyond them the least useful one is closed (node/wire/connections.py).
 HTTP_CONNECTIONS = 512
 # Connections that say nothing are closed; longer than a window, so that peers' last.
 HTTP_KEEPALIVE_S = 75
@@ -294,7 +294,7 @@ GATEWAY_WORKERS = 8
 # Windows between two looks at what may go: half an hour.
 RETENTION_EVERY = 60
 
-# --- node/connections, node/quota: what one source may cost a listener -----------------------
+# --- node/wire: what one source may cost a listener -----------------------------------------------
 
 # Connections of one address, or of one IPv6 /64: an eighth of all, and what one peer opens at most
 # (PEER_CONNECTIONS). A reverse proxy counts as one source.

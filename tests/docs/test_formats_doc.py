@@ -25,7 +25,7 @@ from restante.formats.policy import Policy
 from restante.formats.root import check_root, parse_directory_block, parse_root
 from restante.formats.segment import parse_page_block, read_cars
 from restante.networks.whisper.keccak import keccak256
-from restante.node import peers, routes_archive, routes_node
+from restante.node.wire import peers, routes_archive, routes_node
 from restante.rules import valid
 
 ROOT = Path(__file__).resolve().parents[2]

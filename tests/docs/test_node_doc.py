@@ -15,7 +15,7 @@ def test_every_option_is_documented() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    paths = set(re.findall(r'Route\(\s*"(/[^"]*)"', (SOURCES / "routes_node.py").read_text()))
+    paths = set(re.findall(r'Route\(\s*"(/[^"]*)"', (SOURCES / "wire" / "routes_node.py").read_text()))
     assert "/proposals" in paths
     for path in paths:
         assert path.replace("{window}", "<window>") in TEXT, path
@@ -24,7 +24,7 @@ def test_every_route_is_documented() -> None:
 def test_every_code_that_routes_answer_is_documented() -> None:
     codes: set[str] = set()
     for name in ("http", "routes_archive", "routes_node", "reception"):
-        source = (SOURCES / f"{name}.py").read_text()
+        source = (SOURCES / "wire" / f"{name}.py").read_text()
         codes |= set(re.findall(r'RequestRefused\(\s*\d+,\s*"([a-z-]+)"', source))
     assert len(codes) > 10
     missing = [code for code in sorted(codes) if f"`{code}`" not in TEXT]
@@ -32,7 +32,7 @@ def test_every_code_that_routes_answer_is_documented() -> None:
 
 
 def test_every_reason_of_status_is_documented() -> None:
-    source = (SOURCES / "validating.py").read_text()
+    source = (SOURCES / "validator" / "role.py").read_text()
     codes = set(re.findall(r'\(\s*"([a-z-]+)",\s*f?"', source))
     assert {"lag", "clock", "starting"} <= codes
     missing = [code for code in sorted(codes) if f"`{code}`" not in TEXT]

@@ -19,11 +19,11 @@ import pytest
 from node_sample import POOL_ID, SALT, Node, SampleSet, Sealed
 from restante.durable import no_hook
 from restante.engines.local import LocalEngine
-from restante.node.archive import Changes
-from restante.node.findings import Severity
-from restante.node.fsck import fsck
-from restante.node.outbox import Outbox
-from restante.node.pool import Pool
+from restante.node.durable.archive import Changes
+from restante.node.durable.outbox import Outbox
+from restante.node.durable.pool import Pool
+from restante.node.fsck.check import fsck
+from restante.node.fsck.findings import Severity
 from restante.stores.folder import FolderStore
 from restante.testing.faults import FailAt, InjectedFault, Recorder, from_environment
 
@@ -207,7 +207,7 @@ def test_a_fault_at_each_step(
 APPENDER = """
 import sys
 from pathlib import Path
-from restante.node.pool import Pool
+from restante.node.durable.pool import Pool
 from restante.ports import Arrival
 pool = Pool.open(Path(sys.argv[1]))
 print(pool.size, flush=True)

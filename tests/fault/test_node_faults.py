@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from local_set import LocalSet, Party, id_of, keccak
-from restante.node import state as states
-from restante.node.fsck import fsck
-from restante.node.state import State
+from restante.node.durable import state as states
+from restante.node.durable.state import State
+from restante.node.fsck.check import fsck
 from restante.rules.valid import examine
 from restante.rules.window import Pace
 from restante.stores.folder import FolderStore

@@ -31,8 +31,8 @@ def fsck(directory: str | None, as_json: bool) -> None:
     from restante.networks.whisper.keccak import keccak256
     from restante.node.adapters import read_slot
     from restante.node.config import load
-    from restante.node.findings import Severity
-    from restante.node.fsck import fsck as check
+    from restante.node.fsck.check import fsck as check
+    from restante.node.fsck.findings import Severity
     from restante.node.home import Home
     from restante.rules.valid import examine
 

@@ -16,18 +16,18 @@ from restante.formats.descriptor import Descriptor
 from restante.networks.whisper.keccak import keccak256
 from restante.node import adapters
 from restante.node.config import Config
-from restante.node.gateway import Gateway
+from restante.node.durable.pool import ID_BYTES, Pool
+from restante.node.durable.refill import Refill
+from restante.node.durable.state import State
+from restante.node.gateway.role import Gateway
+from restante.node.gateway.upstream import Upstream
 from restante.node.home import Home, read_key
-from restante.node.http import Listener, build_app
-from restante.node.outsider import Outsider
-from restante.node.peers import Peers, open_client
-from restante.node.pool import ID_BYTES, Pool
-from restante.node.refill import Refill
-from restante.node.routes_node import common_routes
-from restante.node.state import State
-from restante.node.upstream import Upstream
-from restante.node.validating import Validating
-from restante.node.validator import ValidatorNode
+from restante.node.proposer.outsider import Outsider
+from restante.node.validator.driver import ValidatorNode
+from restante.node.validator.role import Validating
+from restante.node.wire.http import Listener, build_app
+from restante.node.wire.peers import Peers, open_client
+from restante.node.wire.routes_node import common_routes
 from restante.ports import Clock, Engine, Store
 from restante.rules.window import Pace
 

@@ -19,9 +19,9 @@ from restante.formats.keys import SEED_BYTES, SigningKey
 from restante.formats.note import COSIGNATURE_V1, ED25519, VerifierKey
 from restante.formats.policy import Policy
 from restante.node.config import Value, template
+from restante.node.durable.pool import ID_BYTES
+from restante.node.durable.state import State
 from restante.node.home import Home, read_key, write_key
-from restante.node.pool import ID_BYTES
-from restante.node.state import State
 from restante.stores.folder import FolderStore
 
 # Two sets never share an origin: what one signs can never be taken for the other's.

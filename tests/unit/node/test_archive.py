@@ -13,8 +13,8 @@ from restante import limits
 from restante.errors import InvalidEncoding, StateError, Unavailable
 from restante.formats import cid as cids
 from restante.formats import tiles, tree
-from restante.node.archive import Archive, Changes
-from restante.node.lock import Decision
+from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.lock import Decision
 from restante.testing.faults import FailAt, InjectedFault
 
 EMPTY_CID = cids.cid_of(cids.DAG_CBOR, b"")

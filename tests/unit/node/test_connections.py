@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from restante import limits
 from restante.node.clock import WallClock
-from restante.node.connections import Seldom
-from restante.node.http import Listener, build_app, read_body
+from restante.node.wire.connections import Seldom
+from restante.node.wire.http import Listener, build_app, read_body
 
 HALF = b"GET / HT"
 WHOLE = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -12,10 +12,10 @@ import pytest
 from node_sample import Node, SampleSet
 from restante.errors import StateError
 from restante.formats.segment import Member, build, topic_key
-from restante.node.findings import CODES, Report, Severity
-from restante.node.fsck import fsck
-from restante.node.lock import Lock
-from restante.node.outbox import Outbox
+from restante.node.durable.lock import Lock
+from restante.node.durable.outbox import Outbox
+from restante.node.fsck.check import fsck
+from restante.node.fsck.findings import CODES, Report, Severity
 from restante.ports import Arrival
 
 WINDOWS = 6

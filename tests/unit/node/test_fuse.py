@@ -7,7 +7,7 @@ import pytest
 
 from local_set import LocalSet
 from restante.errors import StateError, Unavailable
-from restante.node.fuse import Fuse
+from restante.node.durable.fuse import Fuse
 from restante.ports import Arrival
 from restante.rules.window import Pace
 

@@ -16,12 +16,12 @@ from restante.errors import Unavailable, VerificationFailed
 from restante.formats import car, tiles
 from restante.formats import cid as cids
 from restante.formats.paths import segment_path
-from restante.node.cache import Cache
 from restante.node.clock import WallClock
-from restante.node.gateway import Gateway
-from restante.node.http import build_app
-from restante.node.routes_node import common_routes
-from restante.node.upstream import Upstream
+from restante.node.gateway.cache import Cache
+from restante.node.gateway.role import Gateway
+from restante.node.gateway.upstream import Upstream
+from restante.node.wire.http import build_app
+from restante.node.wire.routes_node import common_routes
 from restante.testing.archive_fixture import GENESIS_S, MadeArchive, envelope, make_archive
 
 TOPIC = b"\x5a\x4e\xa1\x31"

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from restante.node.http import Listener
+from restante.node.wire.http import Listener
 
 
 def test_small_writes_are_sent_at_once() -> None:

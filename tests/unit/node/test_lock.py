@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.errors import StateError
-from restante.node.lock import Cosignature, Decision, Lock
+from restante.node.durable.lock import Cosignature, Decision, Lock
 from restante.testing.faults import FailAt, InjectedFault, Recorder
 
 SET, KEY = b"S" * 32, b"KEY1"

@@ -9,8 +9,8 @@ import pytest
 from node_sample import Node, SampleSet
 from restante import limits
 from restante.errors import Conflict, StateError, Unavailable
-from restante.node.archive import Changes
-from restante.node.outbox import Outbox
+from restante.node.durable.archive import Changes
+from restante.node.durable.outbox import Outbox
 from restante.ports import Health
 
 

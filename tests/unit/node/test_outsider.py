@@ -12,10 +12,10 @@ from local_set import FakeNetwork, LocalSet, id_of, keccak, opened
 from restante.errors import VerificationFailed
 from restante.formats import tiles
 from restante.formats.keys import SigningKey
-from restante.node.follower import Follower
-from restante.node.outsider import Outsider
-from restante.node.peers import Peers
-from restante.node.pool import Pool
+from restante.node.durable.pool import Pool
+from restante.node.proposer.follower import Follower
+from restante.node.proposer.outsider import Outsider
+from restante.node.wire.peers import Peers
 from restante.rules.window import Pace
 
 PACE = Pace(grace_ms=3_000, step_ms=60_000)

@@ -13,7 +13,7 @@ from restante import limits
 from restante.errors import Unavailable
 from restante.formats.exchange import CosignatureReport, PoolPage, ReportItem, encode_bodies
 from restante.formats.message import Answer
-from restante.node.peers import Peers
+from restante.node.wire.peers import Peers
 from restante.rules.window import Pace
 
 Reply = Callable[[httpx2.Request], httpx2.Response]
@@ -253,8 +253,8 @@ def test_lost_segments_come_back_from_the_peers(tmp_path: Path) -> None:
             path = tmp_path / "v1" / "archive" / "segment" / "0" / "000.car"
             data = path.read_bytes()
             path.unlink()
+            from restante.node.durable.state import State
             from restante.node.home import Home
-            from restante.node.state import State
 
             key = local.keys[0].vkey()
             state = State.open(Home(tmp_path / "v1"), local.descriptor, key, [])

@@ -9,7 +9,7 @@ import pytest
 
 from restante import limits
 from restante.errors import StateError
-from restante.node.pool import Pool
+from restante.node.durable.pool import Pool
 from restante.ports import Arrival
 from restante.testing.faults import FailAt, InjectedFault
 
@@ -252,7 +252,7 @@ def test_a_full_disk_acknowledges_nothing_and_goes_on_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("restante.node.pool.write_all", half)
+        patch.setattr("restante.node.durable.pool.write_all", half)
         with pytest.raises(StateError) as caught:
             pool.append(arrivals(b"lost"))
         assert caught.value.code == "pool-write"

@@ -4,7 +4,7 @@ import pytest
 
 from restante import limits
 from restante.formats.message import Answer
-from restante.node.quota import Queue, Rate, Waiting, WindowQuota, source_of
+from restante.node.wire.quota import Queue, Rate, Waiting, WindowQuota, source_of
 
 
 def item(address: str, key: str = "k", work: str = "", size: int = 1) -> Waiting[str]:

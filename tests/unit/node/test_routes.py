@@ -315,7 +315,7 @@ def test_a_body_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monkey
     async def scenario(local: LocalSet, party: Party, client: httpx2.AsyncClient) -> None:
         from starlette.requests import Request
 
-        from restante.node.http import RequestRefused, read_body
+        from restante.node.wire.http import RequestRefused, read_body
 
         async def receive() -> dict[str, Any]:
             await asyncio.sleep(0.03)

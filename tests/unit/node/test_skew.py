@@ -1,6 +1,6 @@
 """Only an interval that lies wholly outside N/30 takes trust away (design §7)."""
 
-from restante.node.skew import Offset, Offsets
+from restante.node.wire.skew import Offset, Offsets
 
 
 def offsets(*intervals: tuple[int, int]) -> Offsets:

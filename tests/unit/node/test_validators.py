@@ -11,8 +11,8 @@ from local_set import GENESIS_S, LocalSet, Skewed, id_of, opened
 from restante.errors import StateError
 from restante.formats import entry as entries
 from restante.formats.keys import SigningKey
+from restante.node.durable.state import State
 from restante.node.home import Home
-from restante.node.state import State
 from restante.rules.window import Pace
 
 QUICK = Pace(grace_ms=2_000, step_ms=2_000)
@@ -127,7 +127,7 @@ def test_a_lock_state_out_of_a_backup_never_signs_again(tmp_path: Path) -> None:
             # Also with the archive of the same backup, which would look whole to us alone.
             import shutil
 
-            from restante.node.archive import Archive
+            from restante.node.durable.archive import Archive
 
             shutil.rmtree(tmp_path / "v1" / "archive")
             Archive.create(tmp_path / "v1" / "archive").close()

@@ -31,8 +31,8 @@ from restante.networks.whisper.keccak import keccak256
 from restante.node import logs, run
 from restante.node.config import load
 from restante.node.home import Home
-from restante.node.outsider import Outsider
-from restante.node.peers import Peers
+from restante.node.proposer.outsider import Outsider
+from restante.node.wire.peers import Peers
 from restante.rules.actions import Action
 from restante.rules.base import Base
 from restante.rules.pool import Row

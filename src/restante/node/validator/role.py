@@ -14,14 +14,14 @@ from restante.formats import cid as cids
 from restante.formats.contact import ContactNote
 from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
-from restante.node.cosignatures import Cosignatures
-from restante.node.reception import Reception
-from restante.node.refill import Refill, named
-from restante.node.routes_archive import ArchiveReader, archive_routes
-from restante.node.routes_node import NodeRoutes
-from restante.node.state import State
-from restante.node.validator import ValidatorNode
-from restante.node.watch import Watch
+from restante.node.durable.refill import Refill, named
+from restante.node.durable.state import State
+from restante.node.validator.cosignatures import Cosignatures
+from restante.node.validator.driver import ValidatorNode
+from restante.node.validator.watch import Watch
+from restante.node.wire.reception import Reception
+from restante.node.wire.routes_archive import ArchiveReader, archive_routes
+from restante.node.wire.routes_node import NodeRoutes
 from restante.ports import Network, Store
 from restante.rules import actions as act
 

@@ -10,7 +10,7 @@ from restante import limits
 from restante.formats.contact import WatchNote
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
-from restante.node.state import State
+from restante.node.durable.state import State
 from restante.ports import Clock
 
 

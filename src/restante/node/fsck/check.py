@@ -17,10 +17,10 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.entry import parse as parse_entry
 from restante.formats.message import Certificate
 from restante.formats.note import COSIGNATURE_BYTES, Signature, VerifierKey
-from restante.node import pool as pools
-from restante.node.findings import Progress, Report, no_progress
-from restante.node.fsck_archive import ArchiveCheck
-from restante.node.lock import Decision, Lock
+from restante.node.durable import pool as pools
+from restante.node.durable.lock import Decision, Lock
+from restante.node.fsck.archive import ArchiveCheck
+from restante.node.fsck.findings import Progress, Report, no_progress
 from restante.rules.valid import Facts
 
 LOCK, POOL, ARCHIVE, OUTBOX = "lock", "pool", "archive", "outbox.db"

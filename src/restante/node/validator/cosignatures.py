@@ -17,8 +17,8 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.exchange import CosignatureReport, ReportItem
 from restante.formats.keys import SigningKey
 from restante.formats.note import Note, Signature
-from restante.node.peers import Peers
-from restante.node.state import State
+from restante.node.durable.state import State
+from restante.node.wire.peers import Peers
 
 log = logging.getLogger("restante.cosignatures")
 

@@ -14,8 +14,8 @@ from restante.errors import Unavailable
 from restante.rules.freeze import candidates
 
 if TYPE_CHECKING:
-    from restante.node.own_rounds import OwnRounds
-    from restante.node.validator import ValidatorNode
+    from restante.node.validator.driver import ValidatorNode
+    from restante.node.validator.own_rounds import OwnRounds
 
 log = logging.getLogger("restante.validator")
 

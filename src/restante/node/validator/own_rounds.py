@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from restante import limits
 from restante.errors import Unavailable
 from restante.formats.keys import SigningKey
-from restante.node.proposing import Round, Surroundings
+from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, until
 from restante.rules import window
 from restante.rules.propose import Proposing
 
 if TYPE_CHECKING:
-    from restante.node.validator import ValidatorNode
+    from restante.node.validator.driver import ValidatorNode
 
 
 class OwnRounds:

@@ -18,13 +18,13 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.whisper import Keccak
-from restante.node.alone import Alone
-from restante.node.fuse import Fuse
-from restante.node.journal import Journal
-from restante.node.own_rounds import OwnRounds
-from restante.node.peers import Peers
-from restante.node.state import State
+from restante.node.durable.fuse import Fuse
+from restante.node.durable.state import State
+from restante.node.validator.alone import Alone
+from restante.node.validator.journal import Journal
+from restante.node.validator.own_rounds import OwnRounds
 from restante.node.waiting import retries, until
+from restante.node.wire.peers import Peers
 from restante.ports import Clock, Engine, Network
 from restante.rules import actions as act
 from restante.rules import valid, window

@@ -19,9 +19,9 @@ from restante.formats import car, dagcbor
 from restante.formats import cid as cids
 from restante.formats.dagcbor import Link, Value
 from restante.formats.paths import check_path, is_mutable
-from restante.node.archive import Archive
-from restante.node.http import RequestRefused
-from restante.node.peers import DAG_CBOR_TYPE
+from restante.node.durable.archive import Archive
+from restante.node.wire.http import RequestRefused
+from restante.node.wire.peers import DAG_CBOR_TYPE
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 # A checkpoint is a window old at most anyway; watch notes and contacts change as seldom.

@@ -24,8 +24,8 @@ from restante.errors import InvalidEncoding, StateError, Unavailable
 from restante.formats import cid as cids
 from restante.formats import tiles, tree
 from restante.formats.paths import check_path, segment_path
-from restante.node.blocks import BlockIndex
-from restante.node.lock import Decision
+from restante.node.durable.blocks import BlockIndex
+from restante.node.durable.lock import Decision
 
 STATE = ".state"
 _NAMED = ("descriptor", "policy", "watch/", "contact/")

@@ -14,9 +14,9 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.exchange import parse_bodies
 from restante.formats.message import Answer, Proposal
 from restante.formats.tree import HASH_BYTES
-from restante.node.http import RequestRefused
-from restante.node.quota import Queue, Waiting, WindowQuota
-from restante.node.validator import ValidatorNode
+from restante.node.validator.driver import ValidatorNode
+from restante.node.wire.http import RequestRefused
+from restante.node.wire.quota import Queue, Waiting, WindowQuota
 
 Work = tuple[Callable[[], Answer], "asyncio.Future[Answer]"]
 

@@ -17,11 +17,11 @@ from restante.formats.keys import SigningKey
 from restante.formats.note import Signature, VerifierKey
 from restante.formats.segment import Segment, read_cars
 from restante.formats.whisper import parse as parse_envelope
-from restante.node.archive import Archive, Changes
+from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.lock import Lock
+from restante.node.durable.outbox import Outbox
+from restante.node.durable.pool import Pool
 from restante.node.home import Home
-from restante.node.lock import Lock
-from restante.node.outbox import Outbox
-from restante.node.pool import Pool
 from restante.ports import Arrival, Engine
 from restante.rules import actions as act
 from restante.rules.actions import Action
@@ -85,7 +85,7 @@ class State:
             stack.callback(pool.close)
             if not Archive.exists(home.archive):
                 # It is trusted for nothing: the log is made again from the lock, below; segments
-                # come from the stores and the peers (node/refill.py).
+                # come from the stores and the peers (node/durable/refill.py).
                 Archive.create(home.archive, first_window=d.first_window, hook=hook).close()
             archive = Archive.open(home.archive, first_window=d.first_window, hook=hook)
             stack.callback(archive.close)

@@ -15,10 +15,10 @@ from restante.formats.message import Certificate
 from restante.formats.note import Note, verified_signatures
 from restante.formats.paths import segment_path
 from restante.formats.segment import Contents, read_cars
-from restante.node.archive import STATE, count_leaves
-from restante.node.blocks import BlockIndex
-from restante.node.findings import Progress, Report
-from restante.node.lock import Decision
+from restante.node.durable.archive import STATE, count_leaves
+from restante.node.durable.blocks import BlockIndex
+from restante.node.durable.lock import Decision
+from restante.node.fsck.findings import Progress, Report
 from restante.rules.valid import Facts, in_window
 
 _PROGRESS_EVERY = 64

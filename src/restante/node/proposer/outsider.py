@@ -15,12 +15,12 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
 from restante.formats.whisper import Keccak
-from restante.node.follower import Follower
-from restante.node.fuse import Fuse
-from restante.node.peers import Peers
-from restante.node.pool import Pool
-from restante.node.proposing import Round, Surroundings
+from restante.node.durable.fuse import Fuse
+from restante.node.durable.pool import Pool
+from restante.node.proposer.follower import Follower
+from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, until
+from restante.node.wire.peers import Peers
 from restante.ports import Arrival, Clock, Network
 from restante.rules import actions as act
 from restante.rules import valid, window

@@ -29,8 +29,8 @@ from restante.formats.message import Answer, Proposal
 from restante.formats.paths import segment_path
 from restante.formats.segment import Contents, Segment, read_cars
 from restante.formats.whisper import parse as parse_envelope
-from restante.node.skew import Offset, Offsets
 from restante.node.waiting import retries
+from restante.node.wire.skew import Offset, Offsets
 from restante.ports import Clock
 
 T = TypeVar("T")

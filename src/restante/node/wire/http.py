@@ -28,9 +28,9 @@ from restante.errors import (
     Unavailable,
     VerificationFailed,
 )
-from restante.node.connections import Config, Connection, Connections
-from restante.node.hints import error_body
-from restante.node.peers import DAG_CBOR_TYPE, TIME_HEADER
+from restante.node.wire.connections import Config, Connection, Connections
+from restante.node.wire.hints import error_body
+from restante.node.wire.peers import DAG_CBOR_TYPE, TIME_HEADER
 from restante.ports import Clock
 
 log = logging.getLogger("restante.http")

@@ -20,8 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from restante import limits
-from restante.node.hints import error_body
-from restante.node.quota import source_of
+from restante.node.wire.hints import error_body
+from restante.node.wire.quota import source_of
 
 
 class Seldom(logging.Filter):

@@ -18,7 +18,7 @@ from restante import limits
 from restante.durable import Hook, durable_step, no_hook
 from restante.errors import Conflict, RestanteError, StateError, Unavailable
 from restante.formats.paths import is_mutable
-from restante.node.archive import Archive, Changes
+from restante.node.durable.archive import Archive, Changes
 from restante.ports import Store
 
 _VERSION = 1

@@ -15,8 +15,8 @@ from restante.formats import entry as entries
 from restante.formats import tiles, tree
 from restante.formats.descriptor import Descriptor
 from restante.formats.policy import Policy, VerifiedCheckpoint
-from restante.node.peers import Peers
 from restante.node.waiting import retries
+from restante.node.wire.peers import Peers
 from restante.rules.base import Base
 
 log = logging.getLogger("restante.follower")

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from restante import limits
 from restante.errors import Unavailable
 from restante.formats.message import Answer, Proposal
-from restante.node.peers import Peers
 from restante.node.waiting import until
+from restante.node.wire.peers import Peers
 from restante.ports import Clock
 from restante.rules import actions as act
 from restante.rules.actions import Action

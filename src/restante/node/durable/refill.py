@@ -12,9 +12,9 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.paths import segment_path
 from restante.formats.segment import Segment, read_cars
 from restante.formats.whisper import parse as parse_envelope
-from restante.node.peers import Peers
-from restante.node.state import State
+from restante.node.durable.state import State
 from restante.node.waiting import retries
+from restante.node.wire.peers import Peers
 from restante.ports import Store
 
 log = logging.getLogger("restante")

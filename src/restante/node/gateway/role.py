@@ -17,10 +17,10 @@ from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.descriptor import Descriptor
 from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
-from restante.node.blocks import BlockIndex
-from restante.node.cache import Cache
-from restante.node.routes_archive import archive_routes
-from restante.node.upstream import Upstream
+from restante.node.durable.blocks import BlockIndex
+from restante.node.gateway.cache import Cache
+from restante.node.gateway.upstream import Upstream
+from restante.node.wire.routes_archive import archive_routes
 from restante.ports import Clock
 
 

@@ -1,0 +1,1 @@
+"""What must outlive a crash: lock, pool, archive, outbox; and how it is put back."""

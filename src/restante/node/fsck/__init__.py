@@ -1,0 +1,1 @@
+"""Durable state proved from its bytes."""

@@ -1,0 +1,1 @@
+"""The gateway role: a verifying cache without a key."""

@@ -1,0 +1,1 @@
+"""The proposer role of one who is no validator."""

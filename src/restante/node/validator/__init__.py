@@ -1,0 +1,1 @@
+"""The validator role: the machine of `rules.validator`, driven."""
