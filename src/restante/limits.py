@@ -126,6 +126,24 @@ BUCKET_BITS_MAX = 16
 # The longest level is a day of windows; levels above it have no use.
 SEGMENT_MAX_WINDOWS = 2880
 SEGMENT_MAX_LEVEL = 8
+# A roll-up of so many committed bytes always fits SEGMENT_MAX_PARTS and SEGMENT_MAX_CHILDREN: 8 GiB of
+# the shortest records are 163 parts, and pages half filled are 320 page-table blocks.
+ROLLUP_LIMIT_BYTES = 8 * 1024**3
+# Topic keys that a root can name: SEGMENT_MAX_CHILDREN directory blocks of DIRECTORY_KEYS.
+ROLLUP_MAX_ENVELOPES = SEGMENT_MAX_CHILDREN * 16_384
+# Children of an index: a day has 24 hours; a mask of them has 8 bytes at most.
+INDEX_MAX_CHILDREN = 64
+# Keys and rows of an index block, so that with its heads it stays below 16 KiB: what exact mode pays
+# for one topic and day.
+INDEX_BLOCK_CONTENT_BYTES = 16_000
+INDEX_BLOCK_MAX_BYTES = 16 * 1024
+# Names of index blocks in the root, and in one table of them.
+INDEX_NAMES = 1_024
+# An index's root: 64 children of some 70 bytes, and 1,024 names or 4,096 tables of some 50.
+INDEX_ROOT_MAX_BYTES = 256 * 1024
+# What stands before a segment's pages: its root, 4,096 page-table blocks of some 64 KiB, as many
+# directory blocks.
+SEGMENT_HEAD_MAX_BYTES = 1024**3
 # Windows are counted in u64 fields of statements, and in signed columns of SQLite.
 WINDOW_MAX = 2**62
 # A log entry has ten short fields; an entry bundle gives it 64 KiB at most.
@@ -165,7 +183,7 @@ DESCRIPTOR_TTL_MAX_S = 172_800
 # A floor of 10^6 is out of every phone's reach.
 DESCRIPTOR_POW_FLOOR_MAX = 10**12
 # 100,000 ids are 3.2 MB: a proposal stays below DAGCBOR_MAX_BYTES.
-DESCRIPTOR_BATCH_ENVELOPES = 100_000
+DESCRIPTOR_BATCH_ENVELOPES = 400_000
 # A batch is rebuilt in memory.
 DESCRIPTOR_BATCH_BYTES = 1024**3
 # 65,536 buckets of one page each are 4 GiB, more than any segment.
@@ -311,3 +329,12 @@ ENVELOPE_RATE_PER_S = 200
 ENVELOPE_BURST = 1_000
 # Sources whose rate is remembered; those forgotten first have long had their burst back.
 ENVELOPE_SOURCES = 4_096
+
+# --- operating: keys, denylist, proxies, backups ------------------------------------------------
+# scrypt at N = 2^17 takes 128 MiB and some 0.4 s, once at a start: OWASP's figure for passphrases.
+KEY_SCRYPT_LOG_N = 17
+# 1 GiB: what other age tools write is 2^18.
+KEY_SCRYPT_LOG_N_MAX = 20
+# A key in its text form, sealed and armored, has some 600 bytes.
+KEY_FILE_BYTES = 4096
+PASSPHRASE_FILE_BYTES = 4096

@@ -1,6 +1,7 @@
-"""Cutting sorted members into pages, and tables into blocks: the loops of `segment.build`."""
+"""Cutting sorted records into pages, and tables into blocks: the loops of building a segment."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 
 from restante import limits
 from restante.formats import car, dagcbor, varint
@@ -8,7 +9,6 @@ from restante.formats import cid as cids
 from restante.formats.page import (
     TOPIC_KEY_BITS,
     TOPIC_KEY_MAX,
-    Member,
     PageRow,
     place,
     rows_value,
@@ -16,61 +16,57 @@ from restante.formats.page import (
 from restante.formats.root import DirectoryBlock, PageBlock, encode_keys
 
 Block = tuple[bytes, bytes]
+Record = tuple[int, int, bytes]
+"""(topic key, window, envelope)."""
 
 
 def cut(
-    ordered: Sequence[Member], first_window: int, windows: int, depth: int
-) -> tuple[list[PageRow], list[Block], list[int]]:
-    """(rows, pages, topic keys) of members in order: a join of slices, page by page.
+    records: Iterable[Record], first_window: int, windows: int, depth: int, directory: "array[int]"
+) -> Iterator[tuple[PageRow, bytes]]:
+    """Each page with its row, of records in order: a join of slices, page by page.
 
-    Raises ValueError for members that no segment holds.
+    The topic keys are appended to `directory`. Nothing else is held than the open page. Raises
+    ValueError for records that no segment holds.
     """
-    rows: list[PageRow] = []
-    blocks: list[Block] = []
-    directory: list[int] = []
     pieces: list[bytes] = []
     size = part = end = 0
-    first: Member | None = None
-    previous: Member | None = None
+    first_key = first_in = 0
+    key = -1
     bucket_width = TOPIC_KEY_BITS - depth
 
-    def close(first: Member) -> None:
+    def close() -> tuple[PageRow, bytes]:
         nonlocal part, end
         block = b"".join(pieces)
         cid = cids.cid_of(cids.RAW, block)
         part, offset = place(part, end, size)
         end = offset + car.section_bytes(size)
         # A record is three pieces: window, length, envelope.
-        row = PageRow(first[0], first[1], part, offset, size, len(pieces) // 3, cid)
-        rows.append(row)
-        blocks.append((cid, block))
+        row = PageRow(first_key, first_in, part, offset, size, len(pieces) // 3, cid)
         pieces.clear()
+        return row, block
 
-    for member in ordered:
-        key, window, _, id_, raw = member
-        if previous is None or key != previous[0]:
-            directory.append(key)
-        elif id_ == previous[3]:
-            raise ValueError("an envelope stands twice in a segment")
+    for next_key, window, raw in records:
         length = len(raw)
+        _require_fits(next_key, window - first_window, windows, length)
+        if next_key != key:
+            if next_key < key:
+                raise ValueError("records out of order")
+            directory.append(next_key)
+            key = next_key
         prefix = varint.encode(window - first_window)
-        _require_fits(key, window - first_window, windows, length)
         length_prefix = varint.encode(length)
         record_bytes = len(prefix) + len(length_prefix) + length
-        if first is not None and (
+        if pieces and (
             size + record_bytes > limits.PAGE_TARGET_BYTES
-            or key >> bucket_width != first[0] >> bucket_width
+            or key >> bucket_width != first_key >> bucket_width
         ):
-            close(first)
-            first = None
-        if first is None:
-            first, size = member, 0
+            yield close()
+        if not pieces:
+            first_key, first_in, size = key, window, 0
         pieces += (prefix, length_prefix, raw)
         size += record_bytes
-        previous = member
-    if first is not None:
-        close(first)
-    return rows, blocks, directory
+    if pieces:
+        yield close()
 
 
 def _require_fits(key: int, window_index: int, windows: int, length: int) -> None:
@@ -83,7 +79,7 @@ def _require_fits(key: int, window_index: int, windows: int, length: int) -> Non
 
 
 def page_table(
-    rows: list[PageRow],
+    rows: Sequence[PageRow],
 ) -> tuple[tuple[PageRow, ...] | None, tuple[PageBlock, ...] | None, list[Block]]:
     """(inline rows, or None and their blocks as named; the blocks)."""
     if len(rows) <= limits.PAGE_TABLE_ROWS:
@@ -100,7 +96,7 @@ def page_table(
 
 
 def directory_table(
-    keys: list[int],
+    keys: "array[int]",
 ) -> tuple[tuple[int, ...] | None, tuple[DirectoryBlock, ...] | None, list[Block]]:
     """(inline keys, or None and their blocks as named; the blocks)."""
     if len(keys) <= limits.DIRECTORY_KEYS:

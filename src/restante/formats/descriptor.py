@@ -11,7 +11,9 @@ from itertools import pairwise
 from restante import limits
 from restante.errors import InvalidEncoding
 from restante.formats import dagcbor
+from restante.formats import level as rollups
 from restante.formats.dagcbor import Fields
+from restante.formats.level import Level
 from restante.formats.note import COSIGNATURE_V1, VerifierKey, check_name
 
 VERSION = 1
@@ -71,6 +73,8 @@ class Descriptor:
     """Sum of the lengths of a batch's envelopes."""
     bucket_bits: int = 6
     """Topic buckets of a segment: at most 2^bucket_bits."""
+    levels: tuple[Level, ...] = ()
+    """Roll-ups, from the lowest level up; `level.STANDARD` is what new sets get."""
     rollup_lag: int = 10
     """Windows from a range's end to the entry that names its roll-up."""
     rollup_limit_bytes: int = 4 * 1024**3
@@ -98,6 +102,11 @@ class Descriptor:
             raise InvalidEncoding("descriptor: slack is below 2 windows + 20 s")
         if self.batch_max_bytes < self.max_envelope_bytes:
             raise InvalidEncoding("descriptor: a batch cannot hold the largest envelope")
+        rollups.check(
+            self.levels,
+            batch_max_envelopes=self.batch_max_envelopes,
+            rollup_limit_bytes=self.rollup_limit_bytes,
+        )
         self._check_validators()
 
     def _check_validators(self) -> None:
@@ -133,7 +142,7 @@ class Descriptor:
             "batch_max_envelopes": self.batch_max_envelopes,
             "batch_max_bytes": self.batch_max_bytes,
             "bucket_bits": self.bucket_bits,
-            "levels": [],
+            "levels": rollups.encode(self.levels),
             "rollup_lag": self.rollup_lag,
             "rollup_limit_bytes": self.rollup_limit_bytes,
             "start": None,
@@ -152,15 +161,16 @@ class Descriptor:
         vkeys = fields.list_("validators", limits.DESCRIPTOR_VALIDATORS)
         origin = fields.text("origin", limits.NOTE_NAME_MAX_BYTES)
         network = fields.text("network", 32)
-        if fields.value("levels") != []:
-            raise InvalidEncoding("descriptor: this version knows no roll-up levels")
+        levels = rollups.read(fields.value("levels"))
         if fields.value("start") is not None:
             raise InvalidEncoding("descriptor: this version knows no succession of sets")
         fields.done()
         validators = tuple(VerifierKey.parse(v) for v in vkeys if isinstance(v, str))
         if len(validators) != len(vkeys):
             raise InvalidEncoding("descriptor: a validator is not a vkey")
-        descriptor = cls(origin=origin, network=network, validators=validators, **numbers)
+        descriptor = cls(
+            origin=origin, network=network, validators=validators, levels=levels, **numbers
+        )
         if descriptor.encode() != data:  # its hash is its name: one descriptor, one encoding
             raise InvalidEncoding("descriptor: not its own encoding")
         return descriptor

@@ -5,6 +5,7 @@ The canonical order of blocks is root, page-table blocks, directory blocks, page
 parts at page boundaries, is what stores take.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -88,10 +89,12 @@ class Segment:
         """Greatest sent time, unix seconds."""
         return self.root.sent_max
 
-    def entry(self) -> LogEntry:
-        """The log entry of this batch."""
+    def entry(self, rollups: tuple[bytes | None, ...] = ()) -> LogEntry:
+        """The log entry of this batch, with the roll-ups that come due there."""
         r = self.root
-        return LogEntry(r.first_window, self.root_cid, r.count, r.bytes_, r.sent_min, r.sent_max)
+        return LogEntry(
+            r.first_window, self.root_cid, r.count, r.bytes_, r.sent_min, r.sent_max, rollups
+        )
 
     def part_blocks(self) -> list[list[Block]]:
         """The blocks of each CAR, in order."""
@@ -122,20 +125,68 @@ def build(
     Raises ValueError for members that no segment holds: a caller's mistake, not a stranger's.
     """
     ordered = sorted(members)
-    total = sum(len(member.raw) for member in ordered)
-    depth = depth_of(total, bucket_bits)
-    rows, page_sections, keys = cut(ordered, first_window, windows, depth)
-    inline_rows, row_blocks, table = page_table(rows)
-    inline_keys, directory_blocks, key_blocks = directory_table(keys)
-    root = SegmentRoot(
-        set_id=set_id,
-        level=level,
-        first_window=first_window,
-        windows=windows,
+    if any(a.id == b.id for a, b in pairwise(ordered)):
+        raise ValueError("an envelope stands twice in a segment")
+    totals = Totals(
         count=len(ordered),
-        bytes_=total,
+        bytes_=sum(len(member.raw) for member in ordered),
         sent_min=min((member.sent_s for member in ordered), default=None),
         sent_max=max((member.sent_s for member in ordered), default=None),
+    )
+    depth = depth_of(totals.bytes_, bucket_bits)
+    directory = array("I")
+    records = ((member.topic_key, member.window, member.raw) for member in ordered)
+    pages = list(cut(records, first_window, windows, depth, directory))
+    rows = [row for row, _ in pages]
+    root_cid, root, head = make_head(
+        set_id, Place(level, first_window, windows), totals, depth, rows, directory
+    )
+    return Segment(root_cid, root, tuple(rows), head + [(row.cid, page) for row, page in pages])
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a segment's envelopes add up to."""
+
+    count: int
+    bytes_: int
+    """Sum of their lengths."""
+    sent_min: int | None
+    """Unix seconds; None without envelopes."""
+    sent_max: int | None
+
+
+class Place(NamedTuple):
+    """Which windows a segment covers."""
+
+    level: int
+    first_window: int
+    windows: int
+
+
+def make_head(
+    set_id: bytes,
+    place: Place,
+    totals: Totals,
+    depth: int,
+    rows: Sequence[PageRow],
+    directory: "array[int]",
+) -> tuple[bytes, SegmentRoot, list[Block]]:
+    """(root CID, root, the blocks before the pages: root, page table, directory).
+
+    Raises ValueError when a root cannot name it all.
+    """
+    inline_rows, row_blocks, table = page_table(rows)
+    inline_keys, directory_blocks, key_blocks = directory_table(directory)
+    root = SegmentRoot(
+        set_id=set_id,
+        level=place.level,
+        first_window=place.first_window,
+        windows=place.windows,
+        count=totals.count,
+        bytes_=totals.bytes_,
+        sent_min=totals.sent_min,
+        sent_max=totals.sent_max,
         depth=depth,
         pages=inline_rows,
         page_blocks=row_blocks,
@@ -146,8 +197,7 @@ def build(
     if len(block) > limits.SEGMENT_ROOT_MAX_BYTES:
         raise ValueError("more pages or topics than a segment's root can name")
     root_cid = cids.cid_of(cids.DAG_CBOR, block)
-    blocks = [(root_cid, block), *table, *key_blocks, *page_sections]
-    return Segment(root_cid, root, tuple(rows), blocks)
+    return root_cid, root, [(root_cid, block), *table, *key_blocks]
 
 
 TopicOf = Callable[[bytes], bytes]

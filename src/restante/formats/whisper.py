@@ -73,6 +73,19 @@ def scan(raw: bytes) -> Scanned:
     return Scanned(expiry, ttl, raw[p0:p1], d1 - d0, work, raw[n0:n1].rjust(8, b"\0"))
 
 
+def topic_of(raw: bytes) -> bytes:
+    """The topic of an envelope that was found canonical before: no more is looked at.
+
+    Raises InvalidEncoding `topic-length`, IndexError for what is no envelope.
+    """
+    at = 1 if raw[0] < 0xF8 else raw[0] - 0xF6
+    for _ in range(2):  # expiry and TTL: a byte below 0x80 stands for itself
+        at += 1 if raw[at] < 0x80 else raw[at] - 0x7F
+    if raw[at] != 0x80 + TOPIC_BYTES:
+        raise InvalidEncoding("the third item is no topic", code="topic-length")
+    return raw[at + 1 : at + 1 + TOPIC_BYTES]
+
+
 def parse(raw: bytes) -> Envelope:
     """The envelope that `raw` is, canonical to the last byte. Raises InvalidEncoding as `scan`."""
     fields = rlp.envelope_spans(raw).fields
