@@ -23,9 +23,13 @@ def _run() -> int:
     from restante.cli.root import root
     from restante.errors import RestanteError
 
+    if "_RESTANTE_COMPLETE" in os.environ:
+        from restante.cli.completion import complete
+
+        return complete(root)
     try:
         # Outside of click's standalone mode `Context.exit(code)` returns the code.
-        code = root.main(standalone_mode=False)
+        code = root.main(prog_name="restante", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code

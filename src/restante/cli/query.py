@@ -13,12 +13,12 @@ import click
 from restante.cli.output import complain, exit_code, reports
 from restante.errors import ConfigError, InvalidEncoding, RestanteError
 from restante.formats import whisper
-from restante.formats.descriptor import Descriptor
-from restante.rules.query import MODES, Found, Mode, Query
 
 if TYPE_CHECKING:
     from restante.cli.keys import Opened
     from restante.client import Answer, Complaint, Summary
+    from restante.formats.descriptor import Descriptor
+    from restante.rules.query import Found, Mode
 
 _HEX_TOPIC = re.compile("(?:0x)?([0-9a-fA-F]{8})", re.ASCII)
 _SECONDS = re.compile("[0-9]{1,12}", re.ASCII)
@@ -90,7 +90,8 @@ def show_time(time_s: int) -> str:
 @click.option("--to", "sent_to", metavar="T", help="Sent before T.")
 @click.option(
     "--mode",
-    type=click.Choice(MODES),
+    # `MODES` of rules/query, which would be loaded at every press of Tab.
+    type=click.Choice(("bucket", "exact", "all")),
     default="bucket",
     show_default=True,
     help="What is fetched, and so what an observer learns; see above.",
@@ -125,7 +126,7 @@ def query(
     since: int | None,
     sent_from: str | None,
     sent_to: str | None,
-    mode: Mode,
+    mode: "Mode",
     limit: int | None,
     cursor: str | None,
     as_json: bool,
@@ -160,6 +161,7 @@ def query(
     130 interrupted.
     """
     from restante.client import Client, FolderMemory, ProcessMemory, parse_source, read_policy
+    from restante.rules.query import Query
 
     if since is not None and (sent_from or sent_to):
         raise ConfigError("give --since or a range of times, not both", code="query")
@@ -193,7 +195,7 @@ def query(
 def _print(
     answer: "Answer",
     printer: "_Json | _Text",
-    d: Descriptor,
+    d: "Descriptor",
     complaints: "Callable[[], Sequence[Complaint]]",
     since: int,
 ) -> None:
@@ -247,7 +249,7 @@ class _Json:
     def __init__(self, opener: "Callable[[bytes], Opened | None] | None") -> None:
         self._open = opener
 
-    def envelope(self, found: Found) -> None:
+    def envelope(self, found: "Found") -> None:
         value: dict[str, Any] = {
             "id": found.id.hex(),
             "topic": found.topic.hex(),
@@ -262,7 +264,7 @@ class _Json:
             value["signer"] = None if opened is None or not opened.signer else opened.signer.hex()
         click.echo(json.dumps(value))
 
-    def summary(self, told: "Summary", d: Descriptor, since: int) -> None:
+    def summary(self, told: "Summary", d: "Descriptor", since: int) -> None:
         value = {**summary_value(told), "begun": since <= told.size}
         click.echo(json.dumps({"summary": value}))
 
@@ -306,7 +308,7 @@ class _Text:
     def __init__(self, opener: "Callable[[bytes], Opened | None] | None") -> None:
         self._open = opener
 
-    def envelope(self, found: Found) -> None:
+    def envelope(self, found: "Found") -> None:
         click.echo(
             f"{show_time(found.sent_s)}  {found.topic.hex()}  {found.id.hex()[:16]}  "
             f"window {found.window}  {len(found.raw)} bytes"
@@ -321,12 +323,12 @@ class _Text:
         else:
             click.echo(f"    0x{opened.payload.hex()}")
 
-    def summary(self, told: "Summary", d: Descriptor, since: int) -> None:
+    def summary(self, told: "Summary", d: "Descriptor", since: int) -> None:
         for line in self._lines(told, d, since):
             click.echo(line)
 
     @staticmethod
-    def _lines(told: "Summary", d: Descriptor, since: int) -> Iterator[str]:
+    def _lines(told: "Summary", d: "Descriptor", since: int) -> Iterator[str]:
         total = sum(told.counts.values())
         if total:
             yield ""

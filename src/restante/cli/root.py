@@ -1,10 +1,14 @@
 """The commands. Each command is imported only when it runs, so that --help stays fast."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from restante import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # name → (section, module of restante.cli, attribute, one line)
 COMMANDS = {
@@ -16,6 +20,7 @@ COMMANDS = {
     "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),
     "fsck": ("look", "fsck", "fsck", "Prove a node's folder from its bytes."),
     "set": ("validator sets", "sets", "set_", "Make validator keys and sets; join one."),
+    "completion": ("shell", "completion", "completion", "Complete words in bash, zsh or fish."),
     "dev": ("development", "dev", "dev", "Demo, simulation, judging of envelopes."),
 }
 
@@ -32,7 +37,19 @@ class Commands(click.Group):
         _, module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(import_module(f"restante.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
+        if ctx.resilient_parsing:
+            from restante.cli.completion import places
+
+            return places(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        from restante.cli.completion import named
+
+        lines = {name: entry[3] for name, entry in COMMANDS.items()}
+        # Not `Group`'s, which imports every command for its help.
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*named(lines, incomplete), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in dict.fromkeys(entry[0] for entry in COMMANDS.values()):
