@@ -126,15 +126,15 @@ BUCKET_BITS_MAX = 16
 # The longest level is a day of windows; levels above it have no use.
 SEGMENT_MAX_WINDOWS = 2880
 SEGMENT_MAX_LEVEL = 8
-# A roll-up of so many committed bytes always fits SEGMENT_MAX_PARTS and SEGMENT_MAX_CHILDREN: 8 GiB of
-# the shortest records are 163 parts, and pages half filled are 320 page-table blocks.
+# A roll-up of so many committed bytes always fits SEGMENT_MAX_PARTS and SEGMENT_MAX_CHILDREN: 8 GiB
+# of the shortest records are 163 parts, and pages half filled are 320 page-table blocks.
 ROLLUP_LIMIT_BYTES = 8 * 1024**3
 # Topic keys that a root can name: SEGMENT_MAX_CHILDREN directory blocks of DIRECTORY_KEYS.
 ROLLUP_MAX_ENVELOPES = SEGMENT_MAX_CHILDREN * 16_384
 # Children of an index: a day has 24 hours; a mask of them has 8 bytes at most.
 INDEX_MAX_CHILDREN = 64
-# Keys and rows of an index block, so that with its heads it stays below 16 KiB: what exact mode pays
-# for one topic and day.
+# Keys and rows of an index block, so that with its heads it stays below 16 KiB: what exact mode
+# pays for one topic and day.
 INDEX_BLOCK_CONTENT_BYTES = 16_000
 INDEX_BLOCK_MAX_BYTES = 16 * 1024
 # Names of index blocks in the root, and in one table of them.
@@ -144,6 +144,10 @@ INDEX_ROOT_MAX_BYTES = 256 * 1024
 # What stands before a segment's pages: its root, 4,096 page-table blocks of some 64 KiB, as many
 # directory blocks.
 SEGMENT_HEAD_MAX_BYTES = 1024**3
+# A proof file: a page and a page-table block of 1 MiB each, a root of 256 KiB, and a note; base64.
+PROOF_MAX_BYTES = 4 * 1024 * 1024
+# Hashes of an inclusion proof: TREE_SIZE_MAX has 40 levels.
+PROOF_HASHES = 40
 # Windows are counted in u64 fields of statements, and in signed columns of SQLite.
 WINDOW_MAX = 2**62
 # A log entry has ten short fields; an entry bundle gives it 64 KiB at most.

@@ -15,6 +15,7 @@ from restante.formats import cid as cids
 from restante.formats import dagcbor
 from restante.formats.dagcbor import Fields, Link, Value
 from restante.formats.entry import LogEntry, require_counts
+from restante.formats.level import Span
 from restante.formats.page import (
     TOPIC_KEY_MAX,
     PageRow,
@@ -226,6 +227,20 @@ def check_root(root: SegmentRoot, entry: LogEntry, *, set_id: bytes, bucket_bits
     if claimed != stated or (root.set_id, root.level, root.depth) != expected:
         raise VerificationFailed(
             f"the root of window {entry.window} contradicts its log entry",
+            code="root-contradicts-entry",
+        )
+
+
+def check_rollup_root(root: SegmentRoot, of: Span, *, set_id: bytes, bucket_bits: int) -> None:
+    """Refuse a body roll-up's root that is not of this span, or contradicts the descriptor.
+
+    Raises VerificationFailed, code `root-contradicts-entry`.
+    """
+    claimed = (root.set_id, root.level, root.first_window, root.windows, root.depth)
+    expected = (set_id, of.level, of.first, of.windows, depth_of(root.bytes_, bucket_bits))
+    if claimed != expected:
+        raise VerificationFailed(
+            f"a roll-up of windows {of.first} to {of.stop - 1} is of other windows",
             code="root-contradicts-entry",
         )
 
