@@ -7,6 +7,7 @@ a durable action stops the process; the machine's memory is then worthless and i
 
 from dataclasses import dataclass
 
+from restante.formats.level import Span
 from restante.formats.message import Answer, Proposal
 from restante.formats.segment import Segment
 
@@ -117,6 +118,18 @@ class FetchBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RollUp:
+    """Make this span's roll-up from the archive, or find it none (`rollup.is_made`); install its
+    files durably, and only then hand its root CID, or None, to `Validator.rolled_up`.
+
+    A span is asked for once in a life, after its children: whoever does them one after the other,
+    in order, finds every child there. What was installed before a restart is found, not made again.
+    """
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class AskPool:
     """Read a peer's pool after a position and hand the page to `Validator.pool_page` (R7)."""
 
@@ -184,6 +197,7 @@ Action = (
     | Reply
     | Submit
     | FetchBatch
+    | RollUp
     | AskPool
     | FetchBodies
     | Propose

@@ -14,8 +14,9 @@ def objection(segment: Segment, facts: Sequence[Facts | None], base: Base) -> st
     `facts` are those of its envelopes, None for one that R0 refuses. Any objection means that
     more than f validators accepted what they must not: the certificate is evidence (b).
     """
-    if segment.root.first_window != base.window:
-        return "the segment is of another window"
+    root = segment.root
+    if (root.level, root.first_window, root.windows) != (0, base.window, 1):
+        return "the segment is no batch of this window"
     if not within_limits(segment.count, segment.bytes_, base.descriptor):
         return "the batch is over the limits"
     for fact in facts:

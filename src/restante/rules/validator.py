@@ -11,6 +11,7 @@ from hashlib import sha256
 from restante import limits
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
+from restante.formats.level import Span
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal, accept_statement
 from restante.formats.segment import Segment
 from restante.formats.whisper import Keccak
@@ -21,6 +22,7 @@ from restante.rules.base import Base
 from restante.rules.cosign import Cosigner, LostKey, Signed, SplitTree
 from restante.rules.intake import Intake, Record
 from restante.rules.judge import Bodies, Judge, build_batch
+from restante.rules.pending import PendingRollUps
 from restante.rules.pool import PoolIndex, runs
 from restante.rules.share import Sharing
 
@@ -70,6 +72,7 @@ class Validator:
         self.base = Base(d)
         self.cosigner = Cosigner(d, key, restored.cosigned)
         self._restore_log(restored)
+        self.rollups = PendingRollUps(d, self.base.window)
         peers = [v.name for v in d.validators if v.name != key.name]
         self.sharing = Sharing(peers, restored.cursors)
         self.engine_slot = restored.engine_slot
@@ -95,6 +98,8 @@ class Validator:
         for accept in self._accepts:
             self._remember_batch(accept)
         self.deciding: decide.Decided | None = None
+        self._checked: tuple[Segment, tuple[bytes, ...]] | None = None
+        """The decided batch, checked, and its ids, while the entry waits for roll-ups."""
         self._certificate: bytes | None = None
         self._submit_at_ms: int | None = None
         self._fetch_at_ms: int | None = None
@@ -118,6 +123,7 @@ class Validator:
             self._share_at_start = False
             self.sharing.cut_off(self.last_frozen, now_ms + self._share_after_ms)
         actions += self.sharing.tick(now_ms)
+        actions += self._ask_rollups()
         actions += self._cosign(now_ms)
         if self._submit_at_ms is not None and now_ms >= self._submit_at_ms:
             self._submit_at_ms = now_ms + self.d.n * self.pace.step_ms
@@ -252,7 +258,8 @@ class Validator:
         parsed = Certificate.parse(data, self.d.set_id)
         parsed.verify(self.d)
         actions = self._freeze(now_ms)
-        if self._certificate is None and decide.on_base(parsed, self.base):
+        unknown = self._certificate is None and self.deciding is None
+        if unknown and decide.on_base(parsed, self.base):
             self._certificate = data
             self._submit_at_ms = now_ms + self._standing * self.pace.step_ms
             if self._standing == 0:
@@ -273,6 +280,7 @@ class Validator:
             self.deciding = decide.decides(slot, data, self.base, self.d)
         actions: list[Action] = [] if advance is None or self.deciding else [advance]
         if self.deciding is not None:
+            self._submit_at_ms = None  # the engine has it
             if advance is not None:
                 self._fetch_at_ms = now_ms + (limits.PATIENCE_MS if self.judge.lists else 0)
             actions += self._commit_from_pool(now_ms)
@@ -280,6 +288,8 @@ class Validator:
 
     def _commit_from_pool(self, now_ms: int) -> list[Action]:
         assert self.deciding is not None
+        if self._checked is not None:
+            return self._commit(*self._checked, now_ms)
         ids = self.judge.batches.get(self.deciding.cid)
         if ids is None:
             # Nobody has to remember which envelopes a quiet window's batch holds.
@@ -311,6 +321,8 @@ class Validator:
         """
         if self.deciding is None or segment.root_cid != self.deciding.cid:
             return []
+        if self._checked is not None:
+            return []
         facts = [self.intake.examine(raw) for raw in raws]
         wrong = commit.objection(segment, facts, self.base)
         if wrong is not None:
@@ -320,23 +332,29 @@ class Validator:
     def _commit(self, segment: Segment, ids: Sequence[bytes], now_ms: int) -> list[Action]:
         decided = self.deciding
         assert decided is not None
-        entry = segment.entry().encode()
+        window = self.base.window
+        if self.rollups.missing(window):
+            self._checked = segment, tuple(ids)
+            self._fetch_at_ms = None
+            return self._ask_rollups()
+        entry = self._entry(segment)
         actions: list[Action] = [
             act.Commit(
-                self.base.window,
-                decided.slot,
-                decided.entry_hash,
-                segment,
-                decided.certificate,
-                entry,
+                window, decided.slot, decided.entry_hash, segment, decided.certificate, entry
             )
         ]
         self.base.advance(entry, ids)
         halt = self._grown()
         self.settled = freeze.settled_position(self.index, self.base, self.settled)
+        self.rollups.forget(window)
         self._begin_window(now_ms)
+        actions += self._ask_rollups()
         actions += self._release()
         return actions + ([halt] if halt else self._cosign(now_ms))
+
+    def _entry(self, segment: Segment) -> bytes:
+        """The base's window's log entry, which follows from the log and the batch (I8)."""
+        return segment.entry(self.rollups.named_by(self.base.window)).encode()
 
     def _release(self) -> list[Action]:
         for w in [w for w in self.freezes if w < self.base.window and w < self.last_frozen]:
@@ -346,6 +364,27 @@ class Validator:
             return []
         self.index.release(position)
         return [act.Release(position)]
+
+    # --- roll-ups ---------------------------------------------------------------------------
+
+    def _ask_rollups(self) -> list[Action]:
+        return [act.RollUp(span) for span in self.rollups.to_ask(self.base.window)]
+
+    @property
+    def waits_for_rollups(self) -> tuple[Span, ...]:
+        """The spans whose roll-ups a decided window waits for, its batch being here and checked.
+
+        It waits and never skips them: an entry without them would be another than everyone's.
+        """
+        return () if self._checked is None else self.rollups.missing(self.base.window)
+
+    def rolled_up(self, span: Span, cid: bytes | None, now_ms: int) -> list[Action]:
+        """A roll-up that was asked for is installed durably under this root CID, or is none.
+
+        One whose entry is in the log already is ignored.
+        """
+        self.rollups.take(span, cid, self.base.window)
+        return [] if self._checked is None else self._commit(*self._checked, now_ms)
 
     # --- cosigning --------------------------------------------------------------------------
 
