@@ -49,6 +49,8 @@ class Cosigner:
         self._newest = newest
         self._own = VerifierKey(key.name, COSIGNATURE_V1, key.public_key)
         self._unsigned: list[Signed] = []
+        self._ahead: Signed | None = None
+        """What k cosigned and the own log has not reached."""
         self._answered: set[str] = set()
 
     @property
@@ -87,15 +89,39 @@ class Cosigner:
             self._check_consistent(size, root, self._newest)
             return
         self._unsigned.append(Signed(size, root))
+        if self._ahead is not None and size == self._ahead.size:
+            tree, self._ahead = self._ahead, None
+            self._pass_over(tree)
 
     @staticmethod
     def _check_consistent(size: int, root: bytes, newest: Signed) -> None:
         if size == newest.size and root != newest.root:
             raise SplitTree(f"size {size} was cosigned with another root")
 
+    def cosigned_by_k(self, size: int, root: bytes) -> None:
+        """Take a tree that k validators cosigned: smaller ones need no cosignature of this key.
+
+        They are passed over once the own log has this root at this size, which proves that they
+        are its prefixes; until the log has come so far nothing is signed. The tree itself is signed
+        as ever. Raises SplitTree when the own log has another root there.
+        """
+        newest = self._newest
+        if newest is not None and size <= newest.size:
+            self._check_consistent(size, root, newest)
+        elif any(size == tree.size for tree in self._unsigned):
+            self._pass_over(Signed(size, root))
+        elif not self._unsigned or size > self._unsigned[-1].size:
+            if self._ahead is None or size > self._ahead.size:
+                self._ahead = Signed(size, root)
+
+    def _pass_over(self, tree: Signed) -> None:
+        if tree not in self._unsigned:
+            raise SplitTree(f"k validators cosigned another tree of size {tree.size}")
+        del self._unsigned[: self._unsigned.index(tree)]
+
     def due(self, now_ms: int) -> list[Cosign]:
         """The cosignatures to make now, in order. Each is persisted before it leaves."""
-        if not self.ready:
+        if not self.ready or self._ahead is not None:
             return []
         actions = []
         for tree in self._unsigned:

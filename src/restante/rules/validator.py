@@ -398,6 +398,19 @@ class Validator:
             return self._halt(lost.code, str(lost))
         return self._cosign(now_ms)
 
+    def cosigned_by_k(self, size: int, root: bytes, now_ms: int) -> list[Action]:
+        """A checkpoint came that satisfies the set's quorum; who calls has verified its k lines.
+
+        A validator that was away signs nothing then until its own log has that tree, and passes
+        over the smaller ones (R6): they are that tree's prefixes, and k have signed it. Without
+        this it signs them all, thousands after a long absence. Nobody has to call it.
+        """
+        try:
+            self.cosigner.cosigned_by_k(size, root)
+        except SplitTree as split:
+            return self._halt(split.code, str(split))
+        return self._cosign(now_ms)
+
     def _cosign(self, now_ms: int) -> list[Action]:
         return list(self.cosigner.due(now_ms)) if self.halted is None else []
 
