@@ -342,3 +342,5 @@ KEY_SCRYPT_LOG_N_MAX = 20
 # A key in its text form, sealed and armored, has some 600 bytes.
 KEY_FILE_BYTES = 4096
 PASSPHRASE_FILE_BYTES = 4096
+# A log outruns a backup of its few partial files only where windows are very short.
+BACKUP_TRIES = 8

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from restante.cli.output import reports, show_json
+from restante.cli.passphrase import choose, passphrase_file
 from restante.cli.place import node_path
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     "--peer", "peers", multiple=True, metavar="NAME=URL",
     help="With --set: a validator's URL, before what the policy says. Repeatable.",
 )  # fmt: skip
+@click.option("--seal", is_flag=True, help="Put the keys under a passphrase (an age file).")
+@passphrase_file
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def init(
@@ -47,6 +50,8 @@ def init(
     files: Path | None,
     role: str | None,
     peers: tuple[str, ...],
+    seal: bool,
+    passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a node of your own in DIRECTORY: a validator set of one, with its keys (mode 0600), an
@@ -61,6 +66,7 @@ def init(
     \b
     Examples:
       restante init ~/restante
+      restante init --seal ~/restante
       restante init --network trace:traces/whisper/observer1.jsonl.gz ./replayed
       restante init --set ./set --role gateway ~/gateway
       restante init --set ./set --role proposer --port 8430 ~/proposer
@@ -79,10 +85,11 @@ def init(
         "gateway.port": port + 1 if port else 0,
         "network.source": check_network(network, Path.cwd()),
     }
+    secret = choose(passphrase_file) if seal else None
     if files is None:
-        _alone(home.path, name or "solo", values, window_s or 30)
+        _alone(home.path, name or "solo", values, window_s or 30, secret)
     else:
-        _outside(home.path, files, name or "proposer", role or "", peers, values)
+        _outside(home.path, files, name or "proposer", role or "", peers, values, secret)
     d = home.read_descriptor()
     if as_json:
         show_json({"path": str(home.path), "set": d.set_id.hex(), "origin": d.origin})
@@ -91,7 +98,8 @@ def init(
     click.echo(f"validator set {d.set_id.hex()}")
     keys = [home.validator_key, home.proposer_key, home.origin_key]
     if made := [str(key) for key in keys if key.exists()]:
-        click.echo(f"keys, mode 0600: {', '.join(made)}")
+        how = ", under a passphrase" if seal else ""
+        click.echo(f"keys, mode 0600{how}: {', '.join(made)}")
     click.echo(f"next: restante up {home.path}")
     if files is None:
         click.echo(
@@ -99,12 +107,18 @@ def init(
         )
 
 
-def _alone(path: Path, name: str, values: "dict[str, Value]", window_s: int) -> None:
+def _alone(
+    path: Path, name: str, values: "dict[str, Value]", window_s: int, passphrase: str | None
+) -> None:
     from restante.node.home import Home
     from restante.node.setup import create_node
 
     create_node(
-        Home(path), name, {**values, "stores": {"folder": "folder:stores/folder"}}, window_s
+        Home(path),
+        name,
+        {**values, "stores": {"folder": "folder:stores/folder"}},
+        window_s,
+        passphrase,
     )
 
 
@@ -115,6 +129,7 @@ def _outside(
     role: str,
     peers: tuple[str, ...],
     values: "dict[str, Value]",
+    passphrase: str | None,
 ) -> None:
     from restante.cli.sets import name_url
     from restante.errors import ConfigError
@@ -125,4 +140,5 @@ def _outside(
     if not roles or set(roles) - {"validator", "proposer", "gateway"}:
         raise ConfigError(f"no such role: {role!r}", hint="gateway, proposer, or proposer,gateway")
     urls = dict(name_url(each) for each in peers)
-    create_outside(Home(path), files, name, {**values, "node.roles": roles, "peers": urls})
+    values = {**values, "node.roles": roles, "peers": urls}
+    create_outside(Home(path), files, name, values, passphrase)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from restante.cli.output import reports, show_json
+from restante.cli.passphrase import choose, passphrase_file, unlock
 
 
 @click.group("set")
@@ -48,15 +49,20 @@ def name_url(text: str) -> tuple[str, str]:
 @set_.command()
 @click.argument("name")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seal", is_flag=True, help="Put the key under a passphrase (an age file).")
+@passphrase_file
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
-def key(name: str, directory: Path, as_json: bool) -> None:
+def key(
+    name: str, directory: Path, seal: bool, passphrase_file: Path | None, as_json: bool
+) -> None:
     """Make the validator key NAME in DIRECTORY (validator.key, mode 0600), and print its public
     key, which is what the maker of the set needs.
 
     \b
-    Example:
+    Examples:
       restante set key v1 ./v1
+      restante set key --seal v1 ./v1
     """
     from restante.durable import make_directories
     from restante.formats.note import COSIGNATURE_V1
@@ -64,8 +70,9 @@ def key(name: str, directory: Path, as_json: bool) -> None:
     from restante.node.setup import new_key
 
     made = new_key(name)
+    passphrase = choose(passphrase_file) if seal else None
     make_directories(directory)
-    write_key(Home(directory).validator_key, made, COSIGNATURE_V1)
+    write_key(Home(directory).validator_key, made, COSIGNATURE_V1, passphrase)
     vkey = made.vkey().text()
     if as_json:
         show_json({"name": name, "vkey": vkey})
@@ -165,6 +172,7 @@ def create(
 @click.option(
     "--engine", metavar="SOURCE", help="local:FILE; by default the engine.db of the set's folder."
 )
+@passphrase_file
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def join(
@@ -173,6 +181,7 @@ def join(
     port: int | None,
     peers: tuple[str, ...],
     engine: str | None,
+    passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
     """Join a set with the validator key in DIRECTORY: makes its lock state, once and for good, a
@@ -201,15 +210,18 @@ def join(
     source = whole_path(engine) if engine else shared_engine(home, files or directory)
     if source:
         values["engine.source"] = source
+    shared = Home(files if files is not None else directory).origin_key
+    keys = [path for path in (home.validator_key, shared) if path.exists()]
+    passphrase = unlock(keys, passphrase_file)
     if files is not None:
-        adopt(home, files)
-    d = join_set(home, values)
+        adopt(home, files, passphrase)
+    d = join_set(home, values, passphrase)
     if as_json:
         show_json({"set": d.set_id.hex()})
         return
     click.echo(f"joined set {d.set_id.hex()}")
     config = load(home.config, {})
-    own = read_key(home.validator_key).name
+    own = read_key(home.validator_key, passphrase).name
     known = {own, *config.table("peers")}
     if unknown := [v.name for v in d.validators if v.name not in known]:
         click.echo(f"first: name the URLs of {', '.join(unknown)} under [peers] in {home.config}")

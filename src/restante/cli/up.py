@@ -2,11 +2,18 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from restante.cli.output import FAILED, reports
+from restante.cli.output import FAILED, exit_code, reports
+from restante.cli.passphrase import VARIABLE, passphrase_file, unlock
 from restante.cli.place import node_path
+
+if TYPE_CHECKING:
+    from restante.node.config import Config
+    from restante.node.home import Home
 
 
 @click.command()
@@ -17,6 +24,7 @@ from restante.cli.place import node_path
 @click.option("--gateway-port", type=click.IntRange(0, 65535), help="Where clients read; 0: any.")
 @click.option("--clock", help="wall, or replay:FILE.")
 @click.option("--log", "log_format", type=click.Choice(["text", "json"]), help="Form of the log.")
+@passphrase_file
 @reports
 def up(
     directory: str | None,
@@ -26,11 +34,13 @@ def up(
     gateway_port: int | None,
     clock: str | None,
     log_format: str | None,
+    passphrase_file: Path | None,
 ) -> None:
     """Run the node in DIRECTORY until Ctrl-C (or SIGTERM), which loses nothing.
 
     Options go before the environment (RESTANTE_<SECTION>_<KEY>), and that before restante.toml.
-    Prints where it listens, then a line per window.
+    Prints where it listens, then a line per window. Keys under a passphrase are opened once, at the
+    start: with --passphrase-file, RESTANTE_PASSPHRASE, node.passphrase_file, or what is typed.
 
     \b
     Examples:
@@ -40,6 +50,7 @@ def up(
     import asyncio
     import logging
 
+    from restante.errors import RestanteError
     from restante.node import logs
     from restante.node.config import Value, load
     from restante.node.home import Home
@@ -66,9 +77,24 @@ def up(
             log.info("%s listens at %s", part, url, extra={"fields": {"role": part, "url": url}})
 
     try:
-        asyncio.run(run(home, config, listening=listening))
+        # Before the loop, which takes Ctrl-C for its own: somebody may have to type it.
+        passphrase = _passphrase(home, config, passphrase_file)
+        asyncio.run(run(home, config, listening=listening, passphrase=passphrase))
+    except RestanteError as error:
+        if config.text("log.format") != "json":
+            raise
+        fields = {"code": error.code, "hint": error.hint}
+        log.error("%s", error, extra={"fields": fields})
+        sys.exit(exit_code(error))
     except (OSError, AssertionError) as error:
         # What must be durable is not: stop here, the next start rebuilds from disk.
         log.error("stopped: %s: %s", type(error).__name__, error, exc_info=True)
         sys.exit(FAILED)
     log.info("stopped; nothing that was acknowledged is lost")
+
+
+def _passphrase(home: "Home", config: "Config", file: Path | None) -> str | None:
+    named = config.text("node.passphrase_file")
+    if file is None and named and VARIABLE not in os.environ:
+        file = home.path / named
+    return unlock(home.key_files(config.list_("node.roles")), file)

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 from restante import limits
 from restante.errors import ConfigError
+from restante.node.home import ROLES
 
 Value: TypeAlias = "int | str | list[str] | dict[str, str]"
-ROLES = ("validator", "proposer", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,12 @@ class Option:
 
 OPTIONS = (
     Option("node", "roles", list(ROLES), "What this process is: validator, proposer, gateway."),
+    Option(
+        "node",
+        "passphrase_file",
+        "",
+        "A file whose first line is the passphrase of the keys, if they have one.",
+    ),
     Option("listen", "host", "127.0.0.1", "Where peers and `restante post` reach this node."),
     Option("listen", "port", 8420, "TCP port; 0 takes a free one.", greatest=65535),
     Option("listen", "url", "", "Under which URL others reach it; published in its contact note."),

@@ -2,7 +2,7 @@
 
 restante.toml                      the operator's configuration
 descriptor  policy                 the validator set
-origin.key validator.key proposer.key    secrets, mode 0600
+origin.key validator.key proposer.key    secrets, mode 0600, perhaps under a passphrase (age)
 lock/                              what was signed: never in a backup
 pool/  proposer-pool/              envelopes by arrival
 archive/                           the log and its segments, rebuildable
@@ -12,6 +12,7 @@ engine.db  stores/folder/          the embedded engine and store
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,14 @@ from restante.errors import ConfigError, InvalidEncoding, StateError
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
+from restante.node import age
 
+ROLES = ("validator", "proposer", "gateway")
 KEY_MODE = 0o600
+UNLOCK_HINT = (
+    "a passphrase comes from --passphrase-file, RESTANTE_PASSPHRASE, the file that "
+    "node.passphrase_file names, or a terminal's prompt"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,15 @@ class Home:
     @property
     def proposer_key(self) -> Path:
         return self.path / "proposer.key"
+
+    def key_files(self, roles: Iterable[str] = ROLES) -> list[Path]:
+        """The key files here that these roles read."""
+        found = []
+        if "validator" in roles:
+            found += [self.validator_key, self.origin_key]
+        if "proposer" in roles:
+            found.append(self.proposer_key)
+        return [path for path in found if path.exists()]
 
     @property
     def lock(self) -> Path:
@@ -103,17 +119,68 @@ class Home:
         return policy
 
 
-def write_key(path: Path, key: SigningKey, kind: int) -> None:
-    """Write a new key, readable by its owner alone. Raises StateError `key-exists`."""
+def write_key(path: Path, key: SigningKey, kind: int, passphrase: str | None = None) -> None:
+    """Write a new key, readable by its owner alone, and sealed if there is a passphrase.
+
+    Raises StateError `key-exists`, ConfigError `passphrase` for an empty one.
+    """
     if path.exists():
         raise StateError(
             f"{path} exists already", code="key-exists", hint="a key is never replaced"
         )
-    write_file(path, f"{key.text(kind)}\n".encode(), mode=KEY_MODE)
+    text = f"{key.text(kind)}\n".encode()
+    write_file(path, text if passphrase is None else age.seal(text, passphrase), mode=KEY_MODE)
 
 
-def read_key(path: Path) -> SigningKey:
-    """A key from its file. Raises ConfigError `key-missing`, `key-mode`, `key-format`."""
+def read_key(path: Path, passphrase: str | None = None) -> SigningKey:
+    """A key from its file. Raises ConfigError `key-missing`, `key-mode`, `key-format`,
+    `key-locked` (sealed, and there is no passphrase), `passphrase` (another one)."""
+    return _parse_key(path, _key_text(path, passphrase))
+
+
+def _parse_key(path: Path, text: bytes) -> SigningKey:
+    try:
+        return SigningKey.parse(text.decode("utf-8").strip())
+    except (InvalidEncoding, UnicodeDecodeError):
+        # The message of neither may show what stands in the file.
+        raise ConfigError(f"{path} holds no key", code="key-format") from None
+
+
+def change_passphrase(path: Path, old: str | None, new: str | None) -> None:
+    """Put the same key under another passphrase, or under none: whole, or as it was.
+
+    What stood there before may still be found on the disk. Raises as `read_key`.
+    """
+    text = _key_text(path, old)
+    _parse_key(path, text)
+    data = text if new is None else age.seal(text, new)
+    if new is not None and age.unseal(data, new) != text:
+        raise AssertionError("what was sealed cannot be opened: nothing is written")
+    write_file(path, data, step="key", mode=KEY_MODE)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a key file needs a passphrase. Raises as `read_key`."""
+    return age.is_sealed(_key_bytes(path))
+
+
+def _key_text(path: Path, passphrase: str | None) -> bytes:
+    data = _key_bytes(path)
+    if not age.is_sealed(data):
+        return data
+    if passphrase is None:
+        raise ConfigError(f"{path} is under a passphrase", code="key-locked", hint=UNLOCK_HINT)
+    try:
+        return age.unseal(data, passphrase)
+    except InvalidEncoding as error:
+        raise ConfigError(f"{path}: {error}", code="key-format") from None
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error}", code=error.code, hint=f"{UNLOCK_HINT}; `age -d` tries it, too"
+        ) from None
+
+
+def _key_bytes(path: Path) -> bytes:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError as error:
@@ -124,11 +191,7 @@ def read_key(path: Path) -> SigningKey:
             code="key-mode",
             hint=f"chmod 600 {path}",
         )
-    try:
-        return SigningKey.parse(_read(path, 4096).decode("utf-8").strip())
-    except (InvalidEncoding, UnicodeDecodeError):
-        # The message of neither may show what stands in the file.
-        raise ConfigError(f"{path} holds no key", code="key-format") from None
+    return _read(path, limits.KEY_FILE_BYTES)
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

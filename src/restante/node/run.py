@@ -15,6 +15,7 @@ from restante.errors import ConfigError
 from restante.formats.descriptor import Descriptor
 from restante.networks.whisper.keccak import keccak256
 from restante.node import adapters
+from restante.node.backup import refuse_restored
 from restante.node.config import Config
 from restante.node.durable.pool import ID_BYTES, Pool
 from restante.node.durable.refill import Refill
@@ -40,17 +41,19 @@ async def run(
     *,
     hook: Hook = no_hook,
     listening: Callable[[dict[str, str]], None] = lambda urls: None,
+    passphrase: str | None = None,
 ) -> None:
     """Run the configured roles until SIGINT or SIGTERM.
 
-    `listening` is told the URL of each listener, by role. Raises whatever ended a role.
+    `listening` is told the URL of each listener, by role; `passphrase` opens the keys that are
+    sealed. Raises whatever ended a role.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        node = await Node.open(home, config, hook, stack)
+        node = await Node.open(home, config, hook, stack, passphrase)
         listening(node.urls)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -83,7 +86,14 @@ class Node:
         self.urls: dict[str, str] = {}
 
     @classmethod
-    async def open(cls, home: Home, config: Config, hook: Hook, stack: AsyncExitStack) -> "Node":
+    async def open(
+        cls,
+        home: Home,
+        config: Config,
+        hook: Hook,
+        stack: AsyncExitStack,
+        passphrase: str | None = None,
+    ) -> "Node":
         """Open everything that the roles need; `stack` closes it. Raises RestanteError."""
         roles = config.list_("node.roles")
         if not roles:
@@ -92,9 +102,9 @@ class Node:
         clock = adapters.open_clock(config, home)
         node = cls(d, clock, config)
         if "validator" in roles:
-            await node._open_validator(home, hook, stack)
+            await node._open_validator(home, hook, stack, passphrase)
         elif "proposer" in roles:
-            await node._open_proposer(home, hook, stack)
+            await node._open_proposer(home, hook, stack, passphrase)
         if "gateway" in roles:
             node._open_gateway(home, stack)
         return node
@@ -105,15 +115,18 @@ class Node:
             for job in self._jobs:
                 tasks.create_task(job())
 
-    async def _open_validator(self, home: Home, hook: Hook, stack: AsyncExitStack) -> None:
+    async def _open_validator(
+        self, home: Home, hook: Hook, stack: AsyncExitStack, passphrase: str | None
+    ) -> None:
         d, config = self._d, self._config
-        key = read_key(home.validator_key)
+        refuse_restored(home)
+        key = read_key(home.validator_key, passphrase)
         own = d.validator(key.name)
         if own is None or own.public_key != key.public_key:
             raise ConfigError(
                 f"{home.validator_key} is no key of this validator set", code="key-foreign"
             )
-        origin = read_key(home.origin_key)
+        origin = read_key(home.origin_key, passphrase)
         if origin.name != d.origin:
             raise ConfigError(f"{home.origin_key} is of another log", code="key-foreign")
         listener = Listener(config.text("listen.host"), config.int_("listen.port"))
@@ -140,7 +153,7 @@ class Node:
             keccak256,
             self._pace(),
             pool_max_bytes=config.int_("validator.pool_max_bytes"),
-            proposer=read_key(home.proposer_key) if proposing else None,
+            proposer=read_key(home.proposer_key, passphrase) if proposing else None,
         )
         network = adapters.open_network(config, self._clock, home)
         validating = Validating(
@@ -162,9 +175,11 @@ class Node:
         self._jobs += [validating.run, lambda: listener.serve(app)]
         self.urls["validator"] = listener.url
 
-    async def _open_proposer(self, home: Home, hook: Hook, stack: AsyncExitStack) -> None:
+    async def _open_proposer(
+        self, home: Home, hook: Hook, stack: AsyncExitStack, passphrase: str | None
+    ) -> None:
         d, config = self._d, self._config
-        key = read_key(home.proposer_key)
+        key = read_key(home.proposer_key, passphrase)
         listener = Listener(config.text("listen.host"), config.int_("listen.port"))
         stack.callback(listener.close)
         if not home.proposer_pool.exists():
@@ -212,7 +227,8 @@ class Node:
                 parse_source(each if "://" in each else str(home.path / each)) for each in named
             ]
         own: list[Source] = []
-        if "validator" in self._config.list_("node.roles"):
+        if home.archive.is_dir():
+            # Also where no validator runs any more: what came back from a backup is served.
             own = [FolderSource(home.archive, "own archive")]
         return own + [parse_source(url) for url in self._config.table("peers").values()]
 

@@ -18,6 +18,7 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SEED_BYTES, SigningKey
 from restante.formats.note import COSIGNATURE_V1, ED25519, VerifierKey
 from restante.formats.policy import Policy
+from restante.node.backup import refuse_restored
 from restante.node.config import Value, template
 from restante.node.durable.pool import ID_BYTES
 from restante.node.durable.state import State
@@ -26,6 +27,7 @@ from restante.stores.folder import FolderStore
 
 # Two sets never share an origin: what one signs can never be taken for the other's.
 _ORIGIN_BYTES = 8
+NO_BACKUP = "Never restore this folder: a key with an older lock state contradicts itself.\n"
 
 
 def new_key(name: str) -> SigningKey:
@@ -79,12 +81,18 @@ def new_set(
     return d, policy, origin
 
 
-def write_set(directory: Path, d: Descriptor, policy: Policy, origin: SigningKey) -> None:
+def write_set(
+    directory: Path,
+    d: Descriptor,
+    policy: Policy,
+    origin: SigningKey,
+    passphrase: str | None = None,
+) -> None:
     """Write `descriptor`, `policy` and `origin.key`. Raises StateError `exists`."""
     home = Home(directory)
     refuse_existing([home.descriptor, home.policy, home.origin_key])
     make_directories(directory)
-    write_key(home.origin_key, origin, ED25519)
+    write_key(home.origin_key, origin, ED25519, passphrase)
     write_file(home.policy, policy.encode())
     write_file(home.descriptor, d.encode())
 
@@ -99,12 +107,21 @@ def create_engine(directory: Path) -> Path:
 def create_validator(home: Home, d: Descriptor, key: SigningKey) -> None:
     """Create a validator's lock state, pool and archive, once. Raises StateError."""
     State.create(home, d, key, secrets.token_bytes(ID_BYTES), secrets.token_bytes(ID_BYTES))
+    # What tar, restic and borg can be told to leave folders out by (docs/operating.md).
+    write_file(home.lock / ".nobackup", NO_BACKUP.encode())
 
 
-def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: int = 30) -> None:
+def create_node(
+    home: Home,
+    name: str,
+    values: Mapping[str, Value],
+    window_s: int = 30,
+    passphrase: str | None = None,
+) -> None:
     """Make a node of a set of one (n = 1, f = 0): keys, set, durable state, engine, store.
 
-    Raises StateError `exists` if anything of it is there already.
+    With a passphrase all keys are sealed, and none was ever on the disk otherwise. Raises
+    StateError `exists` if anything of it is there already.
     """
     refuse_existing(
         [
@@ -128,9 +145,9 @@ def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: in
         name, [key.vkey()], 0, parameters={"window_s": window_s}, contacts=contacts
     )
     make_directories(home.path)
-    write_key(home.validator_key, key, COSIGNATURE_V1)
-    write_key(home.proposer_key, proposer, ED25519)
-    write_set(home.path, d, policy, origin)
+    write_key(home.validator_key, key, COSIGNATURE_V1, passphrase)
+    write_key(home.proposer_key, proposer, ED25519, passphrase)
+    write_set(home.path, d, policy, origin, passphrase)
     create_validator(home, d, key)
     FolderStore.create("folder", home.stores / "folder")
     create_engine(home.path)
@@ -138,24 +155,27 @@ def create_node(home: Home, name: str, values: Mapping[str, Value], window_s: in
     write_file(home.config, template(values).encode())
 
 
-def adopt(home: Home, files: Path) -> None:
+def adopt(home: Home, files: Path, passphrase: str | None = None) -> None:
     """Copy a set's files beside a validator's key. Raises StateError `exists` for other ones."""
     source = Home(files)
     d = source.read_descriptor()
-    policy, origin = source.read_policy(d), read_key(source.origin_key)
+    policy, origin = source.read_policy(d), read_key(source.origin_key, passphrase)
     if home.descriptor.exists() and home.read_descriptor().set_id == d.set_id:
         return
     write_set(home.path, d, policy, origin)
 
 
-def join(home: Home, values: Mapping[str, Value] | None = None) -> Descriptor:
+def join(
+    home: Home, values: Mapping[str, Value] | None = None, passphrase: str | None = None
+) -> Descriptor:
     """Make what the validator key in a folder needs, for the set whose files are there: lock
     state, pool, archive, a folder store, and the configuration: `values` go before what the set's
     contacts say.
 
     Raises ConfigError, StateError.
     """
-    d, key = home.read_descriptor(), read_key(home.validator_key)
+    refuse_restored(home)
+    d, key = home.read_descriptor(), read_key(home.validator_key, passphrase)
     own = d.validator(key.name)
     if own is None or own.public_key != key.public_key:
         raise ConfigError(
@@ -164,7 +184,7 @@ def join(home: Home, values: Mapping[str, Value] | None = None) -> Descriptor:
             hint=f"validators: {', '.join(v.name for v in d.validators)}",
         )
     policy = home.read_policy(d)
-    read_key(home.origin_key)
+    read_key(home.origin_key, passphrase)
     given: dict[str, Value] = {
         "node.roles": ["validator"],
         "stores": {"folder": "folder:stores/folder"},
@@ -179,7 +199,13 @@ def join(home: Home, values: Mapping[str, Value] | None = None) -> Descriptor:
     return d
 
 
-def create_outside(home: Home, files: Path, name: str, values: Mapping[str, Value]) -> Descriptor:
+def create_outside(
+    home: Home,
+    files: Path,
+    name: str,
+    values: Mapping[str, Value],
+    passphrase: str | None = None,
+) -> Descriptor:
     """Make a node that is no validator of a set: a proposer, a gateway, or both.
 
     Of `files` it takes descriptor and policy; it needs no secret of the set. Raises ConfigError,
@@ -204,7 +230,7 @@ def create_outside(home: Home, files: Path, name: str, values: Mapping[str, Valu
     proposer = new_key(name) if "proposer" in roles else None
     make_directories(home.path)
     if proposer is not None:
-        write_key(home.proposer_key, proposer, ED25519)
+        write_key(home.proposer_key, proposer, ED25519, passphrase)
     write_file(home.policy, policy.encode())
     write_file(home.descriptor, d.encode())
     write_file(home.config, template({**values, "peers": peers}).encode())
