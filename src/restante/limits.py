@@ -242,8 +242,24 @@ CURSOR_CHARACTERS = 1_024
 CHECKPOINT_LAG_WINDOWS = 3
 # Once one source has given a valid checkpoint, the others have this long to give theirs.
 CHECKPOINT_PATIENCE_S = 3.0
-# Segments read at once, and ahead of the one that is answered next.
+# Requests carried out at once; and objects that a query begins with, until it has seen that its
+# sources serve what is right and how much of its limit they fill.
 CLIENT_WORKERS = 8
+# Objects (segments, indexes) read ahead of the one that is answered next.
+CLIENT_AHEAD = 64
+# Bytes that are read ahead: what a client holds besides the envelopes of its answer.
+CLIENT_AHEAD_BYTES = 32 * 1024 * 1024
+# Entry bundles of one round, and those remembered: a month's roll-ups stand in some 35.
+LOG_BUNDLES_AT_ONCE = 32
+LOG_BUNDLES_KEPT = 64
+# The root of an hour of 1,000 topics and 300 pages, or of an index of 600 blocks.
+ROLLUP_PREFIX_BYTES = 32 * 1024
+# Requests of one byte by which a client finds out from where on a source has files, in one round.
+RETENTION_PROBES = 8
+# An error's body, read for its code alone.
+SOURCE_ERROR_BYTES = 4_096
+# Segments whose blocks are kept while proofs of one answer are made.
+PROOF_SEGMENTS_KEPT = 4
 # Complaints that one call lists; beyond them a liar only repeats itself.
 COMPLAINTS_KEPT = 1_000
 # An answer must begin, and a slow one be done, within this time, plus what its bytes need at least.
@@ -319,8 +335,10 @@ RETENTION_EVERY = 60
 # --- node/wire: what one source may cost a listener -----------------------------------------------
 
 # Connections of one address, or of one IPv6 /64: an eighth of all, and what one peer opens at most
-# (PEER_CONNECTIONS). A reverse proxy counts as one source.
+# (PEER_CONNECTIONS). A reverse proxy that is not trusted counts as one source.
 HTTP_CONNECTIONS_PER_SOURCE = 64
+# Connections of all trusted proxies together: half of all, so that peers always find a place.
+HTTP_CONNECTIONS_PROXIED = 256
 # A request head is one packet or two; whoever needs longer only holds a place.
 HTTP_HEAD_S = 10.0
 # A reader that does not empty what was written for it by then is gone: a piece at 17 kB/s; bodies
@@ -344,3 +362,19 @@ KEY_FILE_BYTES = 4096
 PASSPHRASE_FILE_BYTES = 4096
 # A log outruns a backup of its few partial files only where windows are very short.
 BACKUP_TRIES = 8
+
+# --- roll-ups in a node --------------------------------------------------------------------------
+# Rows of a large segment that the block index takes under one hold: others wait some 20 ms.
+BLOCK_INDEX_GROUP = 4_096
+# Segments of each level that are indexed before a node is at work: what a crash can leave. A lost
+# index is made anew beside everything.
+INDEX_AT_START = COMMIT_GROUP_WINDOWS
+# Records of a roll-up that are held while it is taken apart into its windows.
+SPOOL_BYTES = 16 * 1024 * 1024
+# CIDs that a gateway withholds, and the file that names them, with room for comments.
+DENYLIST_CIDS = 100_000
+DENYLIST_BYTES = 32 * 1024**2
+# How often that file is looked at.
+DENYLIST_LOOK_S = 1.0
+# Spans of a level that are released at once: at most so many times its children's files.
+RELEASE_GROUP = 64

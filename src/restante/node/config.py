@@ -52,6 +52,12 @@ OPTIONS = (
     Option("listen", "host", "127.0.0.1", "Where peers and `restante post` reach this node."),
     Option("listen", "port", 8420, "TCP port; 0 takes a free one.", greatest=65535),
     Option("listen", "url", "", "Under which URL others reach it; published in its contact note."),
+    Option(
+        "listen",
+        "trusted_proxies",
+        [],
+        "Reverse proxies, addresses or networks, that say in X-Forwarded-For who asks.",
+    ),
     Option("gateway", "host", "127.0.0.1", "Where clients read."),
     Option("gateway", "port", 8421, "TCP port; 0 takes a free one.", greatest=65535),
     Option(
@@ -59,6 +65,12 @@ OPTIONS = (
         "sources",
         [],
         "URLs or folders that the gateway reads; empty: the peers, or this node's own archive.",
+    ),
+    Option(
+        "gateway",
+        "denylist",
+        "",
+        "A file of CIDs, one a line, that are withheld (410); a change of it counts at once.",
     ),
     Option("gateway", "cache_max_bytes", 1024**3, "The oldest files go first.", "bytes"),
     Option(

@@ -28,6 +28,7 @@ from restante.node.validator.driver import ValidatorNode
 from restante.node.validator.role import Validating
 from restante.node.wire.http import Listener, build_app
 from restante.node.wire.peers import Peers, open_client
+from restante.node.wire.proxies import Proxies
 from restante.node.wire.routes_node import common_routes
 from restante.ports import Clock, Engine, Store
 from restante.rules.window import Pace
@@ -129,7 +130,7 @@ class Node:
         origin = read_key(home.origin_key, passphrase)
         if origin.name != d.origin:
             raise ConfigError(f"{home.origin_key} is of another log", code="key-foreign")
-        listener = Listener(config.text("listen.host"), config.int_("listen.port"))
+        listener = self._listener("listen")
         stack.callback(listener.close)
         stores: list[Store] = adapters.open_stores(config, home, hook)
         state = State.open(home, d, own, [store.name for store in stores], hook)
@@ -180,7 +181,7 @@ class Node:
     ) -> None:
         d, config = self._d, self._config
         key = read_key(home.proposer_key, passphrase)
-        listener = Listener(config.text("listen.host"), config.int_("listen.port"))
+        listener = self._listener("listen")
         stack.callback(listener.close)
         if not home.proposer_pool.exists():
             # Nothing was ever promised out of a proposer's pool that is not there.
@@ -205,13 +206,19 @@ class Node:
 
     def _open_gateway(self, home: Home, stack: AsyncExitStack) -> None:
         d, config = self._d, self._config
-        listener = Listener(config.text("gateway.host"), config.int_("gateway.port"))
+        listener = self._listener("gateway")
         stack.callback(listener.close)
         upstream = Upstream(
             d, home.read_policy(d), self._sources(home), FolderMemory(home.cache / "memory")
         )
+        denylist = config.text("gateway.denylist")
         gateway = Gateway(
-            d, upstream, home.cache, config.int_("gateway.cache_max_bytes"), self._clock
+            d,
+            upstream,
+            home.cache,
+            config.int_("gateway.cache_max_bytes"),
+            self._clock,
+            home.path / denylist if denylist else None,
         )
         stack.callback(gateway.close)
         routes = common_routes(lambda: self._status(gateway.status()), None, d.max_envelope_bytes)
@@ -231,6 +238,11 @@ class Node:
             # Also where no validator runs any more: what came back from a backup is served.
             own = [FolderSource(home.archive, "own archive")]
         return own + [parse_source(url) for url in self._config.table("peers").values()]
+
+    def _listener(self, section: str) -> Listener:
+        config = self._config
+        proxies = Proxies(config.list_("listen.trusted_proxies"))
+        return Listener(config.text(f"{section}.host"), config.int_(f"{section}.port"), proxies)
 
     def _pace(self) -> Pace:
         config = self._config

@@ -6,6 +6,7 @@ found by whoever reads it, as everywhere.
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -58,6 +59,15 @@ class Cache:
             old = self._surplus()
         for gone in old:
             (self._directory / gone).unlink(missing_ok=True)
+
+    def remove(self, gone: Callable[[str], bool]) -> None:
+        """Let every file go whose path `gone` says is to go."""
+        with self._lock:
+            paths = [path for path in self._sizes if gone(path)]
+            for path in paths:
+                self.size_bytes -= self._sizes.pop(path)
+        for path in paths:
+            (self._directory / path).unlink(missing_ok=True)
 
     def _surplus(self) -> list[str]:
         """What has to go; the newest file stays, however large it is."""

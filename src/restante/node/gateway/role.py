@@ -13,12 +13,13 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from restante import limits
-from restante.errors import Unavailable
+from restante.errors import ConfigError, Unavailable
 from restante.formats import cid as cids
 from restante.formats.descriptor import Descriptor
 from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
-from restante.node.durable.blocks import BlockIndex
+from restante.node.durable.blocks import BlockIndex, block_places
 from restante.node.gateway.cache import Cache
+from restante.node.gateway.denylist import Denylist
 from restante.node.gateway.upstream import Upstream
 from restante.node.wire.routes_archive import archive_routes
 from restante.ports import Clock
@@ -28,13 +29,26 @@ class Gateway:
     """A `Reader` over a cache and its upstream."""
 
     def __init__(
-        self, d: Descriptor, upstream: Upstream, directory: Path, max_bytes: int, clock: Clock
+        self,
+        d: Descriptor,
+        upstream: Upstream,
+        directory: Path,
+        max_bytes: int,
+        clock: Clock,
+        denylist: Path | None = None,
     ) -> None:
+        """Raises ConfigError `denylist`."""
         self._d = d
         self._upstream = upstream
         self._clock = clock
         self._cache = Cache(directory / "files", max_bytes)
         self._blocks = BlockIndex(directory / "blocks.db")
+        try:
+            self._denylist = Denylist(denylist, self._segments_of)
+        except ConfigError:
+            self._blocks.close()
+            raise
+        self._cache.remove(self._denylist.withholds)
         self._under_way: dict[str, asyncio.Future[None]] = {}
         self._absent: OrderedDict[str, float] = OrderedDict()
         self._notes: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
@@ -51,6 +65,7 @@ class Gateway:
     async def length(self, path: str) -> int:
         if is_mutable(check_path(path)):
             return len(await self._note(path))
+        await self._look()
         return await self._have(path)
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
@@ -63,6 +78,7 @@ class Gateway:
         return data
 
     async def block(self, cid: bytes) -> bytes:
+        await self._look()
         data = await asyncio.to_thread(self._cached_block, cid)
         if data is not None:
             return data
@@ -81,9 +97,11 @@ class Gateway:
 
     async def _have(self, path: str) -> int:
         """Have an immutable file in the cache; its length."""
+        self._denylist.refuse_path(path)
         size = self._cache.length(path)
         if size is None:
             await self._once(path, lambda: self._fetch(path))
+            self._denylist.refuse_path(path)
             size = self._cache.length(path)
         if size is None:
             raise Unavailable(f"{path} has just gone", code="source-unavailable")
@@ -92,18 +110,33 @@ class Gateway:
     def _fetch(self, path: str) -> None:
         files = self._upstream.file(path)
         if path.startswith("segment/"):
-            _, window, _ = parse_segment_path(path)
+            level, window, _ = parse_segment_path(path)
             self._blocks.add(window, [files[each] for each in files])
+            held = {cids.digest(cid) for data in files.values() for cid, *_ in block_places(data)}
+            if self._denylist.note((level, window), held):
+                return
         for each, data in files.items():
             self._cache.put(each, data)
 
     def _cached_block(self, cid: bytes) -> bytes | None:
-        for place in self._blocks.find(cid):
+        places = self._blocks.find(cid)
+        self._denylist.refuse_block(cid, ((0, place.window) for place in places))
+        for place in places:
             path = segment_path(0, place.window, place.part)
             data = self._cache.read(path, place.offset, place.length)
             if data is not None and cids.cid_of(cids.codec(cid), data) == cid:
                 return data
         return self._cache.read(f"blocks/{cids.to_text(cid)}")
+
+    async def _look(self) -> None:
+        """Take a newer denylist, and give up what it withholds."""
+        if self._denylist.changed():
+            await asyncio.to_thread(self._denylist.reload)
+            await asyncio.to_thread(self._cache.remove, self._denylist.withholds)
+
+    def _segments_of(self, digest: bytes) -> list[tuple[int, int]]:
+        found = self._blocks.find(cids.cid_from_digest(cids.RAW, digest))
+        return [(0, place.window) for place in found]
 
     async def _note(self, path: str) -> bytes:
         """A mutable file, not older than GATEWAY_FRESH_S."""
@@ -144,15 +177,19 @@ class Gateway:
         now_ms = self._clock.now_ms()
         size = self._upstream.size
         liars = [c for c in self._upstream.complaints.values() if c.lied]
+        reasons = [{"code": c.code, "message": f"{c.source} lied: {c.detail}"} for c in liars]
+        if self._denylist.error:
+            reasons.append({"code": "denylist", "message": self._denylist.error})
         return {
             "window": self._d.window_of(now_ms),
             "size": size,
             "sources": self._upstream.sources,
             "requests": self._upstream.requests,
             "cache_bytes": self._cache.size_bytes,
+            "withheld": self._denylist.counts,
             "complaints": [
                 {"source": c.source, "code": c.code, "path": c.path, "lied": c.lied}
                 for c in self._upstream.complaints.values()
             ],
-            "reasons": [{"code": c.code, "message": f"{c.source} lied: {c.detail}"} for c in liars],
+            "reasons": reasons,
         }

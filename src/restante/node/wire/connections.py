@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from restante import limits
 from restante.node.wire.hints import error_body
+from restante.node.wire.proxies import Proxies
 from restante.node.wire.quota import source_of
 
 
@@ -49,7 +50,9 @@ log.addFilter(Seldom())
 class Connections:
     """The open connections of one listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: Proxies | None = None) -> None:
+        """Trusted proxies' connections are their clients': they have a share of their own."""
+        self.proxies = proxies or Proxies()
         self._held: dict[Connection, None] = {}
 
     def __len__(self) -> int:
@@ -57,8 +60,12 @@ class Connections:
 
     def admit(self, new: "Connection") -> bool:
         """Hold a connection, perhaps in another's place; false where all others are busy."""
+        most = limits.HTTP_CONNECTIONS_PER_SOURCE
         among = [each for each in self._held if each.source == new.source]
-        if len(among) < limits.HTTP_CONNECTIONS_PER_SOURCE:
+        if new.proxied:
+            most = limits.HTTP_CONNECTIONS_PROXIED
+            among = [each for each in self._held if each.proxied]
+        if len(among) < most:
             among = list(self._held)
             if len(among) < limits.HTTP_CONNECTIONS:
                 self._held[new] = None
@@ -97,6 +104,7 @@ class Connection(H11Protocol):
         assert isinstance(config, Config)
         self.logger = log
         self.source = ""
+        self.proxied = False
         # Since when it is as `rank` says.
         self.since_s = self.loop.time()
         self._all = config.connections
@@ -118,7 +126,9 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.source = source_of(self.client[0] if self.client else "")
+        host = self.client[0] if self.client else ""
+        self.source = source_of(host)
+        self.proxied = self._all.proxies.trusts(host)
         if self._all.admit(self):
             self._watch()
             return

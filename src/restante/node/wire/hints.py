@@ -28,6 +28,7 @@ HINTS = {
     "stopping": "this node stops; ask another one",
     "too-many-blocks": "ask for the blocks one by one",
     "unknown-set": "GET /descriptor shows this set; its SHA-256 is the set id",
+    "withheld": "another source may have it: ask a validator or a mirror",
     "verification": "fetch the object again; its hashes or signatures do not fit",
 }
 # For codes that stand for what was wrong with one envelope or object.
@@ -36,6 +37,7 @@ BY_STATUS = {
     403: "its hashes or signatures do not fit: make it again",
     404: "docs/node.md lists the paths",
     405: "docs/node.md lists the methods of every path",
+    410: "another source may have it",
     409: "read the newest checkpoint, then decide again",
     422: "the code says which rule refused it; docs/node.md lists them",
     429: "come back in a second",

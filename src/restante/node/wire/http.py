@@ -31,6 +31,7 @@ from restante.errors import (
 from restante.node.wire.connections import Config, Connection, Connections
 from restante.node.wire.hints import error_body
 from restante.node.wire.peers import DAG_CBOR_TYPE, TIME_HEADER
+from restante.node.wire.proxies import Forwarded, Proxies
 from restante.ports import Clock
 
 log = logging.getLogger("restante.http")
@@ -65,7 +66,10 @@ def status_of(error: RestanteError) -> int:
 def error_response(status: int, code: str, message: str, hint: str = "") -> Response:
     """An error as JSON, with its code's hint where it has none of its own."""
     body = error_body(status, code, message, hint)
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    # Without it caches keep a 404 or 410 by their own rules.
+    headers = {"Cache-Control": "no-store"}
+    if status in (429, 503):
+        headers["Retry-After"] = "1"
     return Response(body, status, headers, "application/json")
 
 
@@ -175,8 +179,9 @@ class _Server(uvicorn.Server):
 class Listener:
     """One listening address: bound at once, so that its port is known before it serves."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Raises ConfigError `listen`."""
+    def __init__(self, host: str, port: int, proxies: Proxies | None = None) -> None:
+        """`proxies` are believed about who asks. Raises ConfigError `listen`."""
+        self._proxies = proxies or Proxies()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # The protocol is named because asyncio sends small writes at once (TCP_NODELAY) only where
         # it is: otherwise a body waits 40 ms for the acknowledgement of its header.
@@ -204,7 +209,7 @@ class Listener:
     async def serve(self, app: ASGIApp) -> None:
         """Serve until cancelled; requests under way may then finish."""
         config = Config(
-            app,
+            Forwarded(app, self._proxies),
             http=Connection,
             ws="none",
             lifespan="off",
@@ -216,7 +221,7 @@ class Listener:
             timeout_keep_alive=limits.HTTP_KEEPALIVE_S,
             timeout_graceful_shutdown=limits.HTTP_GRACE_S,
         )
-        config.connections = Connections()
+        config.connections = Connections(self._proxies)
         self._server = _Server(config)
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
         try:
