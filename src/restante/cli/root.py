@@ -24,6 +24,7 @@ COMMANDS = {
     "passphrase": ("node", "passphrase", "passphrase", "Put a node's keys under a passphrase."),
     "post": ("messages", "post", "post", "Make an envelope and hand it to a node."),
     "query": ("messages", "query", "query", "Retrieve envelopes, everything verified."),
+    "verify": ("messages", "verify", "verify", "Check proof files, offline."),
     "inspect": ("look", "inspect", "inspect", "Show any object or CID."),
     "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),
     "fsck": ("look", "fsck", "fsck", "Prove a node's folder from its bytes."),
