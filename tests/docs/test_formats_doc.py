@@ -11,26 +11,34 @@ import pytest
 
 from restante import limits
 from restante.errors import Invalid, InvalidEncoding, Refused, VerificationFailed
-from restante.formats import car, cid, dagcbor, entry, note, page, tree, varint, whisper
+from restante.formats import car, cid, dagcbor, entry, index, note, page, tree, varint, whisper
 from restante.formats.answer import Answer
 from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.contact import ContactNote, WatchNote
 from restante.formats.descriptor import _BOUNDS, Descriptor
 from restante.formats.exchange import BodiesRequest, CosignatureReport, PoolPage, parse_bodies
 from restante.formats.keys import SigningKey
+from restante.formats.level import Span
 from restante.formats.message import Certificate, Proposal
 from restante.formats.note import VerifierKey
 from restante.formats.paths import check_path
 from restante.formats.policy import Policy
-from restante.formats.root import check_root, parse_directory_block, parse_root
+from restante.formats.proof import ProofFile
+from restante.formats.root import (
+    check_rollup_root,
+    check_root,
+    parse_directory_block,
+    parse_root,
+)
 from restante.formats.segment import parse_page_block, read_cars
 from restante.networks.whisper.keccak import keccak256
 from restante.node.wire import peers, routes_archive, routes_node
-from restante.rules import valid
+from restante.rules import proof, valid
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "vectors"))
 
+import format_levels  # noqa: E402
 import make_formats  # noqa: E402
 
 PAGE = make_formats.DOC.read_text("utf-8")
@@ -38,6 +46,9 @@ EXAMPLES = make_formats.examples()
 VECTORS = json.loads(make_formats.JSON.read_text("utf-8"))
 SET = make_formats.SET
 POLICY = Policy.parse(EXAMPLES["policy"].data)
+LEVELS = format_levels.SET
+LEVELS_POLICY = Policy.parse(EXAMPLES["levels-policy"].data)
+ROLLUP, INDEX = Span(1, 0, 0, 2), Span(2, 0, 0, 4)
 
 
 def _root(data: bytes) -> None:
@@ -48,10 +59,34 @@ def _root(data: bytes) -> None:
     check_root(root, batch, set_id=root.set_id, bucket_bits=SET.bucket_bits)
 
 
-def _segment(data: bytes) -> None:
+def _segment(data: bytes, d: Descriptor = SET) -> None:
     read_cars(
-        [data], SET, lambda raw: whisper.parse(raw).topic, lambda raw: whisper.parse(raw).sent_s
+        [data], d, lambda raw: whisper.parse(raw).topic, lambda raw: whisper.parse(raw).sent_s
     )
+
+
+def _entry(data: bytes, d: Descriptor = SET) -> None:
+    entry.check_rollups(entry.parse(data), d)
+
+
+def _rollup_root(data: bytes) -> None:
+    check_rollup_root(
+        parse_root(data), ROLLUP, set_id=LEVELS.set_id, bucket_bits=LEVELS.bucket_bits
+    )
+
+
+def _index_car(data: bytes) -> None:
+    """Read from its root down, every block by its name."""
+    root_cid, blocks = car.read(data)
+    root = index.parse_root(blocks[0][1])
+    assert blocks[0][0] == root_cid
+    assert (root.level, root.first_window, root.windows) == (
+        INDEX.level,
+        INDEX.first,
+        INDEX.windows,
+    )
+    for name, (_, block) in zip(root.blocks or (), blocks[1:], strict=True):
+        index.check_block(name, block, root)
 
 
 def _bundle(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -94,6 +129,8 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "dagcbor": dagcbor.decode,
     "varint": _varint,
     "cid-text": lambda data: cid.from_text(data.decode().strip()),
+    "index-root.cid": lambda data: cid.from_text(data.decode().strip()),
+    "rollup-root.cid": lambda data: cid.from_text(data.decode().strip()),
     "page.cid": lambda data: cid.from_text(data.decode().strip()),
     "root.cid": lambda data: cid.from_text(data.decode().strip()),
     "quiet-root.cid": lambda data: cid.from_text(data.decode().strip()),
@@ -114,8 +151,21 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "directory-block": parse_directory_block,
     "root": _root,
     "quiet-root": _root,
-    "entry": entry.parse,
-    "quiet-entry": entry.parse,
+    "entry": _entry,
+    "quiet-entry": _entry,
+    "levels-descriptor": Descriptor.parse,
+    **{f"levels-envelope-{n}": whisper.parse for n in (1, 2, 3)},
+    "levels-entry": lambda data: _entry(data, LEVELS),
+    **{f"levels-entry-{n}": lambda data: _entry(data, LEVELS) for n in (2, 4, 6)},
+    "levels-policy": Policy.parse,
+    "rollup-root": _rollup_root,
+    "rollup-car": lambda data: _segment(data, LEVELS),
+    "index-root": index.parse_root,
+    "index-table": index.parse_table,
+    "index-block": lambda data: index.parse_block(data, INDEX.first, INDEX.windows, 2),
+    "index-car": _index_car,
+    "proof": lambda data: proof.verify(LEVELS_POLICY, data),
+    "proof-of-rollup": lambda data: proof.verify(LEVELS_POLICY, data),
     "entry-bundle": _bundle(entry.parse),
     "certificate-bundle": _bundle(lambda item: Certificate.parse(item, SET.set_id).verify(SET)),
     "checkpoint-text": lambda data: Checkpoint.parse_text(data.decode()),
@@ -139,7 +189,16 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "cosignatures": _report,
 }
 # Shown, and read through another example: notations, and what is no object of its own.
-NOT_READ = {"varint", "cid", "set-id", "tree", "tile", "cosigned", "accept-statement"}
+NOT_READ = {
+    "varint",
+    "cid",
+    "set-id",
+    "levels-set-id",
+    "tree",
+    "tile",
+    "cosigned",
+    "accept-statement",
+}
 
 
 def _reader(name: str) -> Callable[[bytes], object]:
@@ -200,7 +259,47 @@ def test_every_format_has_refusals() -> None:
         *("vkey-v0", "vkey-v0-notes", "vkey-log", "private-key-v0", "car-small", "cosignature"),
         *("envelope-1", "envelope-2", "envelope-3", "quiet-root", "quiet-entry", "entry-bundle"),
         *("certificate-bundle", "proposal-difference", "accept-signature", "bodies-request"),
+        *("levels-descriptor", "levels-envelope-1", "levels-envelope-2", "levels-envelope-3"),
+        *("levels-entry-2", "levels-entry-4", "levels-entry-6", "levels-policy", "rollup-car"),
+        # Of proof files the vectors have their own list; the index's file has the readers above.
+        *("index-car", "proof", "proof-of-rollup"),
     }
+
+
+def test_proof_files() -> None:
+    given = VECTORS["proofs"]
+    policies = {name: Policy.parse(text.encode()) for name, text in given["policies"].items()}
+    for row in given["proofs"].values():
+        proven = proof.verify(policies[row["policy"]], row["file"].encode())
+        assert row["proves"] == {
+            "id": proven.id.hex(),
+            "topic": proven.topic.hex(),
+            "sent": proven.sent_s,
+            "window": proven.window,
+            "envelope": proven.raw.hex(),
+        }
+    assert ProofFile.parse(given["proofs"]["page-blocks"]["file"].encode()).page_block is not None
+    assert given["proofs"]["batch"]["file"] == EXAMPLES["proof"].data.decode()
+    assert given["proofs"]["rollup"]["file"] == EXAMPLES["proof-of-rollup"].data.decode()
+
+
+@pytest.mark.parametrize(
+    ("why", "policy", "file"),
+    [(row["why"], row["policy"], row["file"]) for row in VECTORS["proofs"]["refused"]],
+    ids=[f"{row['why']}: {row['what']}" for row in VECTORS["proofs"]["refused"]],
+)
+def test_a_proof_file_that_must_fail(why: str, policy: str, file: str) -> None:
+    trusted = Policy.parse(VECTORS["proofs"]["policies"][policy].encode())
+    with pytest.raises(VerificationFailed) as refusal:
+        proof.verify(trusted, file.encode())
+    assert refusal.value.code == why
+
+
+def test_every_code_of_a_proof_file_is_listed_and_provoked() -> None:
+    listed = {
+        row[0].strip("`") for row in _table_after("the first step that fails names the refusal:\n")
+    }
+    assert listed == set(proof.CODES) == {row["why"] for row in VECTORS["proofs"]["refused"]}
 
 
 def test_trees() -> None:
@@ -240,14 +339,26 @@ def _first_names(mark: str) -> list[str]:
     return [row[0].strip("`") for row in _table_after(mark)]
 
 
-MAPS = ["descriptor", "root", "entry", "proposal", "certificate", "pool-page"]
+MAPS = ["descriptor", "root", "index-root", "entry", "proposal", "certificate", "pool-page"]
 
 
 @pytest.mark.parametrize("name", [*MAPS, "bodies-request", "cosignatures"])
 def test_the_table_lists_the_fields(name: str) -> None:
     value = dagcbor.decode(EXAMPLES[name].data)
     assert isinstance(value, dict)
-    assert sorted(_first_names(f"<!-- fields: {name} -->")) == sorted(value)
+    # A root names its blocks in one of two ways.
+    listed = set(_first_names(f"<!-- fields: {name} -->"))
+    assert listed == set(value)
+
+
+def test_the_table_lists_the_fields_of_a_proof() -> None:
+    line = EXAMPLES["proof"].data.decode().split("\n")[1]
+    value = dagcbor.decode(note.decode_base64(line.removeprefix("extra ")))
+    assert isinstance(value, dict)
+    assert _first_names("<!-- fields: proof -->") == [
+        *("version", "kind", "descriptor", "entry", "root", "page_block", "page", "id")
+    ]
+    assert set(value) == set(_first_names("<!-- fields: proof -->"))
 
 
 def test_the_tables_list_the_fields_of_a_proposals_body() -> None:
@@ -266,7 +377,7 @@ def test_the_tables_list_the_fields_of_a_proposals_body() -> None:
 
 def test_every_mark_of_fields_is_tested() -> None:
     marks = set(re.findall(r"<!-- fields: (.*?) -->", PAGE))
-    assert marks == {*MAPS, "bodies-request", "cosignatures", "proposal body"}
+    assert marks == {*MAPS, "bodies-request", "cosignatures", "proposal body", "proof"}
 
 
 def _number(text: str) -> int:

@@ -17,7 +17,7 @@ Row = tuple[str, str, bytes]
 def vectors(files: Files) -> list[dict[str, str]]:
     """{format, why, hex} of every row."""
     rows = [*encodings(files), *descriptors(files), *segments(files), *notes(files)]
-    rows += [*messages(files), *envelopes(files)]
+    rows += [*rollups(files), *indexes(files), *messages(files), *envelopes(files)]
     return [{"format": kind, "why": why, "hex": data.hex()} for kind, why, data in rows]
 
 
@@ -106,7 +106,7 @@ def descriptors(files: Files) -> list[Row]:
         ("an unknown version", {"version": 2}),
         ("an unknown field", {"grace_s": 5}),
         ("a field is missing", {"start": ...}),
-        ("roll-up levels, which version 1 does not know", {"levels": [10]}),
+        *level_rows(),
         ("a successor, which version 1 does not know", {"start": {}}),
         ("n is below 3f + 1", {"f": 2}),
         ("validators are not sorted by name", {"validators": validators[::-1]}),
@@ -127,6 +127,26 @@ def descriptors(files: Files) -> list[Row]:
         ("a true for a number", {"rollup_lag": True}),
     ]
     return [("descriptor", why, changed(good, **fields)) for why, fields in rows]
+
+
+def level_rows() -> list[tuple[str, dict[str, Any]]]:
+    """Levels that no set has."""
+    bodies: list[Any] = [2, "bodies"]
+    rows: list[tuple[str, list[Any]]] = [
+        ("a level that is a number alone", [10]),
+        ("a level of a kind that nobody knows", [[10, "hints"]]),
+        ("a level of one window", [[1, "bodies"]]),
+        ("two levels alike", [bodies, bodies]),
+        ("a level that is no multiple of the one below", [bodies, [5, "bodies"]]),
+        ("a level beyond a day of windows", [bodies, [5_760, "bodies"]]),
+        ("a level above an index", [[2, "index"], [4, "bodies"]]),
+        ("an index of 65 children", [bodies, [130, "index"]]),
+        ("nine levels", [[2**i, "bodies"] for i in range(1, 10)]),
+        ("more envelopes in a span than a directory can name", [[1_343, "bodies"]]),
+    ]
+    levels = [(why, {"levels": value}) for why, value in rows]
+    too_large = {"levels": [bodies], "rollup_limit_bytes": 8 * 1024**3 + 1}
+    return [*levels, ("with levels, more bytes than a roll-up can hold", too_large)]
 
 
 def _with_id(vkey: str) -> str:
@@ -180,11 +200,124 @@ def segments(files: Files) -> list[Row]:
         ("segment", "bytes after the last section", car + b"\0"),
         ("segment", "another set's", _of_another_set(files)),
         ("entry", "an unknown version", changed(entry, version=2)),
-        ("entry", "roll-ups, which version 1 does not know", changed(entry, rollups=[None])),
+        ("entry", "a roll-up in a set without levels", changed(entry, rollups=[None])),
         ("entry", "a link where a byte string must be", inner(entry, _link_segment)),
         ("entry", "count 0 and bytes", changed(entry, count=0)),
         ("entry", "sent times in the wrong order", changed(entry, sent_min=2, sent_max=1)),
     ]
+
+
+def rollups(files: Files) -> list[Row]:
+    """Entries with roll-ups, and a roll-up's root."""
+    second, fourth, root = (files[n] for n in ("levels-entry-2", "levels-entry-4", "rollup-root"))
+    value: Any = dagcbor.decode(fourth)
+    hour, day = value["rollups"]
+    return [
+        ("levels-entry", "a roll-up less than comes due", changed(fourth, rollups=[hour])),
+        ("levels-entry", "a roll-up more than comes due", changed(second, rollups=[hour, day])),
+        ("levels-entry", "an index that is none", changed(fourth, rollups=[hour, None])),
+        ("levels-entry", "a roll-up's CID is a link", changed(second, rollups=[Link(hour)])),
+        ("levels-entry", "the CID of a raw block", changed(second, rollups=[b"\1\x55" + hour[2:]])),
+        ("levels-entry", "nine roll-ups", changed(second, rollups=[hour] * 9)),
+        ("rollup-root", "another level", changed(root, level=2)),
+        ("rollup-root", "other windows", changed(root, first_window=2)),
+        ("rollup-root", "fewer windows", changed(root, windows=1)),
+        ("rollup-root", "another set", changed(root, set=bytes(32))),
+        ("rollup-root", "a window in a row that it does not cover", inner(root, _row_of_window_2)),
+    ]
+
+
+def _row_of_window_2(value: Any) -> None:
+    value["pages"][0][1] = 2
+
+
+def indexes(files: Files) -> list[Row]:
+    root, table = files["index-root"], files["index-table"]
+
+    def child(at: int, new: Any) -> bytes:
+        def change(value: Any) -> None:
+            value["children"][0][at] = new
+
+        return inner(root, change)
+
+    def name(at: int, new: Any) -> bytes:
+        def change(value: Any) -> None:
+            value["blocks"][0][at] = new
+
+        return inner(root, change)
+
+    value: Any = dagcbor.decode(root)
+    children, blocks = value["children"], value["blocks"]
+    other: Any = dagcbor.decode(table)
+    other[0][0] -= 1
+    named: list[Any] = [[0, 1, 70_000, 0, blocks[0][2]], [1, 1, 100, 17_000, blocks[0][2]]]
+    return [
+        ("index-root", "an unknown version", changed(root, version=2)),
+        ("index-root", "another kind", changed(root, kind="segment")),
+        ("index-root", "level 0", changed(root, level=0)),
+        ("index-root", "one window", changed(root, windows=1)),
+        ("index-root", "no children", changed(root, children=[])),
+        ("index-root", "children that do not share its windows", changed(root, windows=5)),
+        ("index-root", "65 children", changed(root, children=children[:1] * 65, windows=65)),
+        ("index-root", "both blocks and tables", changed(root, tables=[])),
+        ("index-root", "no blocks, and envelopes", changed(root, blocks=[])),
+        ("index-root", "blocks, and no child", changed(root, children=[None, None])),
+        ("index-root", "a child without its last number", inner(root, _short_child)),
+        ("index-root", "a child's CID is a link", child(0, Link(children[0][0]))),
+        ("index-root", "a child's CID of a raw block", child(0, b"\1\x55" + children[0][0][2:])),
+        ("index-root", "envelopes without bytes", child(2, 0)),
+        ("index-root", "sent times in the wrong order", child(4, 0)),
+        ("index-root", "a depth of 17", child(5, 17)),
+        ("index-root", "a block of more than 16 KiB", name(1, 16_385)),
+        ("index-root", "a block of no bytes", name(1, 0)),
+        ("index-root", "a link to a raw block", name(2, Link(b"\1\x55" + blocks[0][2].cid[2:]))),
+        ("index-root", "blocks out of order", changed(root, blocks=[*blocks, *other])),
+        ("index-root", "tables that are not full", changed(root, blocks=..., tables=named)),
+        ("index-table", "no blocks", dagcbor.encode([])),
+        ("index-table", "out of order", dagcbor.encode([*blocks, *other])),
+        *index_blocks(files["index-block"]),
+    ]
+
+
+def _short_child(value: Any) -> None:
+    value["children"][0].pop()
+
+
+def index_blocks(block: bytes) -> list[Row]:
+    value: Any = dagcbor.decode(block)
+    keys, runs = value
+    first, second = runs
+    # A key and its mask have five bytes; of a row bytes 4-5 are the window, 6 the part, 7-10 the
+    # offset, 11-14 the length, 15-16 the records.
+    rows: list[tuple[str, Any]] = [
+        ("no runs", [keys]),
+        ("a run less than children", [keys, runs[:1]]),
+        ("keys that are cut off", [keys[:-1], runs]),
+        ("no keys", [b"", runs]),
+        ("a key twice", [keys[:5] + keys, runs]),
+        ("keys out of order", [keys[5:10] + keys[:5] + keys[10:], runs]),
+        ("a mask without a child", [keys[:4] + b"\0" + keys[5:], runs]),
+        ("a mask of a child that there is not", [keys[:4] + b"\4" + keys[5:], runs]),
+        ("a row that is cut off", [keys, [first[:-1], second]]),
+        ("a run that is a list", [keys, [[], second]]),
+        ("a window outside", [keys, [_row(first, 5, 4), second]]),
+        ("a page of no bytes", [keys, [_row(first, 14, 0), second]]),
+        ("a page of more than 1 MiB", [keys, [_row(first, 11, 1), second]]),
+        ("a page of no records", [keys, [_row(first, 16, 0), second]]),
+        ("a page too short for its records", [keys, [_row(first, 15, 1), second]]),
+        ("a large page of two records", [keys, [_row(_row(first, 12, 2), 16, 2), second]]),
+        ("two rows in one place", [keys, [first * 2, second]]),
+        ("rows out of order", [keys, [first, second[49:] + second[:49]]]),
+        ("a row whose place does not follow", [keys, [first, _row(second, 49 + 10, 0)]]),
+    ]
+    return [("index-block", why, dagcbor.encode(value)) for why, value in rows]
+
+
+def _row(run: bytes, at: int, new: int) -> bytes:
+    out = bytearray(run)
+    assert out[at] != new
+    out[at] = new
+    return bytes(out)
 
 
 def _link_segment(value: Any) -> None:

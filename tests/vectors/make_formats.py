@@ -16,8 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import format_indexes
+import format_levels
+import format_mutants
+import format_proofs
 import format_refusals
 import format_segments
+from format_keys import LEVELS_LOG, LOG, ONE_LOG, PROPOSER, VALIDATORS
 
 from restante.formats import car, cid, dagcbor, note, tiles, tree, varint, whisper
 from restante.formats.checkpoint import Checkpoint
@@ -30,7 +35,9 @@ from restante.formats.exchange import (
     ReportItem,
     encode_bodies,
 )
-from restante.formats.keys import SigningKey
+from restante.formats.index import check_block, names_value
+from restante.formats.index_cut import Index
+from restante.formats.level import Span
 from restante.formats.message import Answer, Certificate, Proposal, accept_statement
 from restante.formats.note import ED25519, Note
 from restante.formats.page import Member, rows_value, topic_key
@@ -44,15 +51,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs" / "formats.md"
 JSON = ROOT / "tests" / "vectors" / "formats.json"
 
-ORIGIN = "example.org/restante/0123456789abcdef"
+ORIGIN = LOG.name
 GENESIS_S = 1_500_000_000
 WINDOW = 1
 TTL_S = 50
 COSIGNED_S = GENESIS_S + 66
 
-VALIDATORS = [SigningKey(f"v{i}", bytes([i + 1]) * 32) for i in range(4)]
-LOG = SigningKey(ORIGIN, bytes([5]) * 32)
-PROPOSER = SigningKey("p1", bytes([6]) * 32)
 SET = Descriptor(
     origin=ORIGIN,
     genesis_s=GENESIS_S,
@@ -355,10 +359,52 @@ def answers(
     return {f"answer-{answer.kind}": hexed(answer.encode()) for answer in made}
 
 
+def levels() -> dict[str, Example]:
+    """Of the small archive with roll-ups: what concerns its first roll-up and its first index."""
+    archive, d = format_levels.worked(), format_levels.SET
+    rollup, index = archive.bodies[Span(1, 0, 0, 2)], archive.indexes[Span(2, 0, 0, 4)]
+    (block,) = [data for _, data in index.blocks[1:]]
+    policy = format_levels.policy(d, LEVELS_LOG)
+    raws = [member.raw for member in archive.members[:3]]
+    entries = {w: archive.entries[w].encode() for w in (2, 4, 6)}
+    return {
+        "levels-descriptor": hexed(d.encode()),
+        "levels-set-id": hexed(d.set_id),
+        **{f"levels-envelope-{n}": hexed(raw) for n, raw in enumerate(raws, 1)},
+        "rollup-root.notation": notation(rollup.blocks[0][1]),
+        "rollup-root": hexed(rollup.blocks[0][1]),
+        "rollup-root.cid": text(cid.to_text(rollup.root_cid)),
+        "rollup-car": hexed(rollup.cars()[0]),
+        "index-root.notation": notation(index.blocks[0][1]),
+        "index-root": hexed(index.blocks[0][1]),
+        "index-root.cid": text(cid.to_text(index.root_cid)),
+        "index-table": hexed(dagcbor.encode(names_value(index.root.blocks or ()))),
+        "index-block": hexed(block),
+        "index-block.facts": index_facts(index, block),
+        "index-car": hexed(index.car()),
+        "levels-entry-4.notation": notation(entries[4]),
+        **{f"levels-entry-{w}": hexed(entry) for w, entry in entries.items()},
+        "levels-policy": Example("text", policy.encode()),
+        "proof": Example("text", format_proofs.of_a_batch().encode()),
+        "proof-of-rollup": Example("text", format_proofs.of_a_rollup().encode()),
+    }
+
+
+def index_facts(index: Index, block: bytes) -> Example:
+    (name,) = index.root.blocks or ()
+    contents = check_block(name, block, index.root)
+    lines = [f"key {key:08x} mask {mask:02x}" for key, mask in contents.keys.items()]
+    for child, rows in enumerate(contents.rows):
+        for row in rows:
+            numbers = " ".join(str(number) for number in row[1:6])
+            lines.append(f"row of child {child}: {row.topic_key:08x} {numbers} {row.cid[4:].hex()}")
+    return text(*lines)
+
+
 @cache
 def examples() -> dict[str, Example]:
     """Every example of the page."""
-    return encodings() | keys() | objects() | logs() | messages()
+    return encodings() | keys() | objects() | logs() | messages() | levels()
 
 
 # --- the page and the file --------------------------------------------------------------------
@@ -394,7 +440,7 @@ def vectors() -> str:
         }
         for name, example in examples().items()
     }
-    signing = [*VALIDATORS, LOG, PROPOSER]
+    signing = [*VALIDATORS, LOG, PROPOSER, LEVELS_LOG, ONE_LOG]
     whole = {
         "about": "made by make_formats.py from fixed seeds; docs/formats.md says what each is",
         "keys": [
@@ -403,7 +449,11 @@ def vectors() -> str:
         ],
         "examples": shown,
         "segments": format_segments.vectors(),
+        "indexes": format_indexes.vectors(),
         "trees": format_segments.trees(),
+        "archive": format_levels.vectors(),
+        "archive_mutants": format_mutants.vectors(),
+        "proofs": format_proofs.vectors(),
         "refused": format_refusals.vectors(
             {name: example.data for name, example in examples().items()}
         ),

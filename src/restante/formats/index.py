@@ -21,7 +21,13 @@ from restante.formats import cid as cids
 from restante.formats import dagcbor
 from restante.formats.dagcbor import UINT_MAX, Fields, Link, Value, is_int
 from restante.formats.entry import require_counts
-from restante.formats.page import TOPIC_KEY_MAX, PageRow, read_table_row, require_follows
+from restante.formats.page import (
+    RECORD_MIN_BYTES,
+    TOPIC_KEY_MAX,
+    PageRow,
+    read_table_row,
+    require_follows,
+)
 
 KEY = Struct(">I")
 ROW = Struct(">IHBIIH32s")
@@ -169,6 +175,8 @@ def _read_names(value: Value, what: str) -> tuple[IndexBlock, ...]:
     blocks: list[IndexBlock] = []
     for item in value:
         (key, length), cid = read_table_row(item, bounds, cids.DAG_CBOR, what)
+        if not length:
+            raise InvalidEncoding(f"{what}: a block of no bytes")
         blocks.append(IndexBlock(key, length, cid))
     if any(a.topic_key > b.topic_key for a, b in pairwise(blocks)):
         raise InvalidEncoding(f"{what}: blocks out of order")
@@ -252,8 +260,12 @@ def _read_run(data: bytes, first_window: int, windows: int) -> tuple[PageRow, ..
         raise InvalidEncoding("index block: a row is cut off")
     rows: list[PageRow] = []
     for key, window, part, offset, length, records, digest in ROW.iter_unpack(data):
-        if window >= windows or not 0 < length <= limits.BLOCK_MAX_BYTES or not records:
+        if window >= windows or offset > limits.CAR_PART_BYTES or length > limits.BLOCK_MAX_BYTES:
             raise InvalidEncoding("index block: a row's number is out of bounds")
+        if not records or length < records * RECORD_MIN_BYTES:
+            raise InvalidEncoding("index block: a page is too short for its records")
+        if length > limits.PAGE_TARGET_BYTES and records > 1:
+            raise InvalidEncoding("index block: a page over 64 KiB holds more than one record")
         cid = cids.cid_from_digest(cids.RAW, digest)
         row = PageRow(key, first_window + window, part, offset, length, records, cid)
         if rows:
