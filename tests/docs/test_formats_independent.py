@@ -1,80 +1,42 @@
-"""A verifier and a builder written from `docs/formats.md` alone: nothing here imports our code.
-
-What it reads are the page's example blocks and `formats.json`; what it stands on are hashlib,
-Ed25519, Keccak and somebody else's DAG-CBOR. Where it could not be written, the page has a defect.
-"""
+"""A verifier and a builder written from `docs/formats.md` alone, tried on its examples."""
 
 import base64
-import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import dag_cbor
 import pytest
 import sha3
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from multiformats import CID
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "formats.md").read_text("utf-8")
-VECTORS = json.loads((ROOT / "tests" / "vectors" / "formats.json").read_text("utf-8"))
-BLOCKS = {
-    name: bytes.fromhex(body) if kind == "hex" else body.encode()
-    for kind, name, body in re.findall(
-        r"^```(hex|text) name=([a-z0-9.-]+)\n(.*?)^```$", PAGE, re.M | re.S
-    )
-}
-
+from docs.independent import (
+    BLOCKS,
+    VECTORS,
+    Envelope,
+    Key,
+    bundle,
+    car,
+    cid_of,
+    cid_text,
+    envelope,
+    link,
+    node,
+    policy_keys,
+    read_varint,
+    recipe,
+    record_of,
+    section,
+    segment,
+    signers,
+    topic_key,
+    varint,
+    vkey,
+)
 
 # --- 1. Encodings -------------------------------------------------------------------------------
-
-
-def varint(n: int) -> bytes:
-    out = b""
-    while n > 127:
-        out += bytes([n % 128 + 128])
-        n //= 128
-    return out + bytes([n])
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    n = shift = 0
-    while True:
-        n += data[at] % 128 << shift
-        at += 1
-        shift += 7
-        if data[at - 1] < 128:
-            return n, at
-
-
-def cid_of(codec: int, block: bytes) -> bytes:
-    return bytes([1, codec, 0x12, 0x20]) + sha256(block).digest()
-
-
-def cid_text(cid: bytes) -> str:
-    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
-
-
-def link(cid: bytes) -> CID:
-    return CID.decode(cid)
-
-
-def section(cid: bytes, block: bytes) -> bytes:
-    return varint(36 + len(block)) + cid + block
-
-
-def car(root: bytes, blocks: Sequence[tuple[bytes, bytes]]) -> bytes:
-    header = dag_cbor.encode({"roots": [link(root)], "version": 1})
-    parts = [varint(len(header)), header]
-    for cid, block in blocks:
-        parts += [varint(36 + len(block)), cid, block]
-    return b"".join(parts)
 
 
 def test_encodings() -> None:
@@ -93,64 +55,6 @@ def test_encodings() -> None:
 # --- 2. and 8. Keys and notes -------------------------------------------------------------------
 
 
-class Key(NamedTuple):
-    name: str
-    kind: int
-    public: bytes
-
-    @property
-    def id(self) -> bytes:
-        return sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]
-
-    def signed(self, message: bytes, signature: bytes) -> bool:
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
-
-
-def vkey(text: str) -> Key:
-    name, id_, encoded = text.strip().split("+", 2)
-    data = base64.b64decode(encoded)
-    key = Key(name, data[0], data[1:])
-    assert key.id.hex() == id_
-    return key
-
-
-def signers(note: bytes, keys: Sequence[Key]) -> tuple[str, set[str]]:
-    """(text, names of those that signed), none of whose lines is bad."""
-    text, _, lines = note.decode().rpartition("\n\n")
-    text += "\n"
-    found = set()
-    for line in lines.splitlines():
-        dash, name, encoded = line.split(" ")
-        assert dash == "—"
-        data = base64.b64decode(encoded)
-        for key in keys:
-            if (key.name, key.id) == (name, data[:4]):
-                message, signature = text.encode(), data[4:]
-                if key.kind == 4:
-                    (time_s,) = struct.unpack(">Q", signature[:8])
-                    message = f"cosignature/v1\ntime {time_s}\n{text}".encode()
-                    signature = signature[8:]
-                assert key.signed(message, signature)
-                found.add(name)
-    return text, found
-
-
-def policy_keys() -> tuple[list[Key], list[Key], int, bytes]:
-    """(log keys, witness keys, quorum, set id) of the policy."""
-    words = [line.split(" ") for line in BLOCKS["policy"].decode().splitlines()]
-    logs = [vkey(w[1]) for w in words if w[0] == "log"]
-    witnesses = [vkey(w[2]) for w in words if w[0] == "witness"]
-    (quorum,) = [w[1] for w in words if w[0] == "quorum"]
-    (group,) = [w for w in words if w[0] == "group" and w[1] == quorum]
-    assert group[3:] == [key.name for key in witnesses]
-    (set_id,) = [bytes.fromhex(w[2]) for w in words if w[:2] == ["#restante", "set"]]
-    return logs, witnesses, int(group[2]), set_id
-
-
 def test_keys() -> None:
     for name in ("vkey-v0", "vkey-v0-notes", "vkey-log"):
         key = vkey(BLOCKS[name].decode())
@@ -159,68 +63,6 @@ def test_keys() -> None:
 
 
 # --- 4. Envelope --------------------------------------------------------------------------------
-
-
-class Envelope(NamedTuple):
-    expiry: int
-    ttl: int
-    topic: bytes
-    data: bytes
-    nonce: int
-    r: bytes
-    raw: bytes
-
-    @property
-    def sent(self) -> int:
-        return self.expiry - self.ttl
-
-    @property
-    def id(self) -> bytes:
-        return sha256(self.raw).digest()
-
-
-def rlp_header(n: int, base: int) -> bytes:
-    if n < 56:
-        return bytes([base + n])
-    size = n.to_bytes((n.bit_length() + 7) // 8, "big")
-    return bytes([base + 55 + len(size)]) + size
-
-
-def rlp(item: bytes) -> bytes:
-    return item if len(item) == 1 and item[0] < 128 else rlp_header(len(item), 128) + item
-
-
-def rlp_list(items: Sequence[bytes]) -> bytes:
-    body = b"".join(rlp(item) for item in items)
-    return rlp_header(len(body), 192) + body
-
-
-def integer(n: int) -> bytes:
-    return n.to_bytes((n.bit_length() + 7) // 8, "big")
-
-
-def rlp_strings(data: bytes) -> Iterator[bytes]:
-    """The strings of a list, leniently: encoding again shows what was not canonical."""
-    at = 1 if data[0] < 248 else data[0] - 246
-    while at < len(data):
-        prefix, at = data[at], at + 1
-        if prefix < 128:
-            yield bytes([prefix])
-            continue
-        n = prefix - 128
-        if prefix > 183:
-            n, at = int.from_bytes(data[at : at + prefix - 183], "big"), at + prefix - 183
-        yield data[at : at + n]
-        at += n
-
-
-def envelope(raw: bytes) -> Envelope:
-    fields = list(rlp_strings(raw))
-    assert rlp_list(fields) == raw
-    expiry, ttl, topic, data, nonce = fields
-    numbers = [int.from_bytes(field, "big") for field in (expiry, ttl, nonce)]
-    assert [integer(n) for n in numbers] == [expiry, ttl, nonce]
-    return Envelope(numbers[0], numbers[1], topic, data, numbers[2], rlp_list(fields[:4]), raw)
 
 
 def test_envelopes_satisfy_r0() -> None:
@@ -257,85 +99,13 @@ def test_envelopes_satisfy_r0() -> None:
 # --- 5. Segment: a builder ----------------------------------------------------------------------
 
 
-def topic_key(set_id: bytes, topic: bytes) -> int:
-    (key,) = struct.unpack(">I", sha256(set_id + topic).digest()[:4])
-    return int(key)
-
-
 def batch(
     set_id: bytes, window: int, bucket_bits: int, envelopes: Sequence[Envelope]
 ) -> tuple[bytes, list[bytes], list[bytes]]:
-    """(root block, CAR files, pages) of a batch, as section 5 says."""
-    members = sorted((topic_key(set_id, e.topic), e.sent, e.id, e.raw) for e in envelopes)
-    total = sum(len(m[3]) for m in members)
-    depth = 0
-    while depth < bucket_bits and 65_536 * 2**depth < total:
-        depth += 1
-    pages: list[list[Any]] = []
-    for member in members:
-        record = varint(0) + varint(len(member[3])) + member[3]
-        if (
-            not pages
-            or len(pages[-1][1]) + len(record) > 65_536
-            or pages[-1][0] // 2 ** (32 - depth) != member[0] // 2 ** (32 - depth)
-        ):
-            pages.append([member[0], b"", 0])
-        pages[-1][1] += record
-        pages[-1][2] += 1
-
-    rows: list[list[Any]] = []
-    regions: list[list[tuple[bytes, bytes]]] = [[]]
-    end = 0
-    for key, page, records in pages:
-        size = len(section(bytes(36), page))
-        if regions[-1] and end + size > 64 * 2**20:
-            regions.append([])
-            end = 0
-        cid = cid_of(0x55, page)
-        rows.append([key, window, len(regions) - 1, end, len(page), records, link(cid)])
-        regions[-1].append((cid, page))
-        end += size
-
-    root: dict[str, Any] = {
-        "version": 1,
-        "kind": "segment",
-        "set": set_id,
-        "level": 0,
-        "first_window": window,
-        "windows": 1,
-        "count": len(members),
-        "bytes": total,
-        "sent_min": min((m[1] for m in members), default=None),
-        "sent_max": max((m[1] for m in members), default=None),
-        "depth": depth,
-    }
-    children: list[tuple[bytes, bytes]] = []
-    keys = sorted({m[0] for m in members})
-    if len(rows) <= 1_024:
-        root["pages"] = rows
-    else:
-        root["page_blocks"] = []
-        for at in range(0, len(rows), 1_024):
-            block = dag_cbor.encode(rows[at : at + 1_024])
-            cid = cid_of(0x71, block)
-            named = [rows[at][0], len(rows[at : at + 1_024]), len(block), link(cid)]
-            root["page_blocks"].append(named)
-            children.append((cid, block))
-    if len(keys) <= 16_384:
-        root["directory"] = b"".join(struct.pack(">I", key) for key in keys)
-    else:
-        root["directory_blocks"] = []
-        for at in range(0, len(keys), 16_384):
-            some = keys[at : at + 16_384]
-            block = b"".join(struct.pack(">I", key) for key in some)
-            cid = cid_of(0x55, block)
-            root["directory_blocks"].append([some[0], len(some), link(cid)])
-            children.append((cid, block))
-    root_block = dag_cbor.encode(root)
-    root_cid = cid_of(0x71, root_block)
-    heads = [[(root_cid, root_block), *children]] + [[] for _ in regions[1:]]
-    files = [car(root_cid, [*head, *region]) for head, region in zip(heads, regions, strict=True)]
-    return root_block, files, [page for _, page, _ in pages]
+    """(root block, CAR files, pages) of a batch."""
+    records = [record_of(set_id, window, e) for e in envelopes]
+    made = segment(set_id, bucket_bits, 0, window, 1, records)
+    return made.root_block, made.files, made.pages
 
 
 def test_the_worked_segments_are_built() -> None:
@@ -352,18 +122,6 @@ def test_the_worked_segments_are_built() -> None:
     quiet, _, _ = batch(set_id, 0, bits, [])
     assert quiet == BLOCKS["quiet-root"]
     assert cid_text(cid_of(0x71, quiet)) == BLOCKS["quiet-root.cid"].decode().strip()
-
-
-def recipe(runs: Sequence[Sequence[int]]) -> Iterator[Envelope]:
-    number = 0
-    for run, (topics, count, data_bytes) in enumerate(runs):
-        for _ in range(count):
-            topic = sha256(f"topic {run} {number % topics}".encode()).digest()[:4]
-            data = struct.pack(">I", number) + bytes(data_bytes - 4)
-            sent = 1_500_000_030 + number % 30
-            fields = [integer(sent + 50), integer(50), topic, data, integer(number)]
-            yield Envelope(sent + 50, 50, topic, data, number, b"", rlp_list(fields))
-            number += 1
 
 
 @pytest.mark.parametrize("name", VECTORS["segments"])
@@ -387,19 +145,6 @@ def test_large_segments_are_built(name: str) -> None:
 
 
 # --- 6. to 8. The log ---------------------------------------------------------------------------
-
-
-def node(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
-
-
-def bundle(data: bytes) -> list[bytes]:
-    items = []
-    while data:
-        (n,) = struct.unpack(">H", data[:2])
-        items.append(data[2 : 2 + n])
-        data = data[2 + n :]
-    return items
 
 
 def test_from_the_policy_to_the_envelopes() -> None:
@@ -573,7 +318,9 @@ def test_exchanges() -> None:
     assert [sorted(ids)[at] for at in need["positions"]] == [need["ids"]]
 
 
-def test_this_file_stands_alone() -> None:
-    imports = re.findall(r"^(?:from|import) (\w+)", Path(__file__).read_text("utf-8"), re.M)
-    assert "restante" not in imports
-    assert "make_formats" not in imports
+def test_these_files_stand_alone() -> None:
+    """Nothing of ours is imported, not even by another name."""
+    for path in Path(__file__).parent.glob("*independent*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text("utf-8"), re.M)
+        assert imports
+        assert not {name for name in imports if name.startswith(("restante", "make_", "format_"))}

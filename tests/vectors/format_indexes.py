@@ -1,8 +1,15 @@
 """Roll-ups and indexes too large for a page of documentation, by recipe, and what must come out.
 
-`envelopes`: those of `format_segments`, number i in window i mod (children · windows of a child);
-of each child the roll-up, which is made from its batches; then the index over them, for which some
-are none. `tables`: children that exist as tables alone, so that the index needs tables itself.
+`envelopes`: those of a recipe as in `segments`, number i in window i mod (children · windows),
+where windows is what a child covers; from window 0 on, of each child the roll-up of level 1; then
+the index of level 2 over them, told that those listed as none were not made.
+
+`tables`: children that exist as tables alone, so that the index needs tables itself. Child c, of
+two windows, has count = rows, bytes = rows · length, sent times 1,500,000,000 + c to 1,500,000,059,
+depth 6, its pages region at 1,000 + c, and a root whose hash is SHA-256("root c"). Its page j has
+one record, the length given, topic key 100,000 · ⌊j / 2⌋ + c, window j mod 2 of the child, and the
+hash SHA-256("page c j"); places follow. Its directory has these topic keys, and 100,000 · i + 50
+for each i below rows / 2 that is not c modulo children.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,7 +45,7 @@ class Recipe(NamedTuple):
     """As of `format_segments`."""
 
 
-ENVELOPES = Recipe(4, 3, (2,), ((1, 1_400, 33_000), (9_000, 12_000, 8), (40, 200, 900)))
+ENVELOPES = Recipe(4, 3, (2,), ((1, 900, 33_000), (9_000, 12_000, 8), (40, 200, 900)))
 
 
 @cache
@@ -96,11 +103,7 @@ LENGTH = 60_000
 
 
 class Table:
-    """Child `number`: page j has key 100,000 · ⌊j/2⌋ + number and window j mod 2 of the child.
-
-    The directory has these keys, and 100,000 · i + 50 for every i < ROWS/2 that is not `number`
-    modulo CHILDREN.
-    """
+    """A child of the second recipe."""
 
     def __init__(self, number: int) -> None:
         self._number = number

@@ -1,8 +1,9 @@
 """Archives that lie: files of the small archive changed, and what a verifier must make of it.
 
-A row has the files that differ (null for one that is gone), and a question of the archive that must
-not be answered with them. In the rows marked `signed` every hash and signature is right, and what
-the validators signed contradicts itself. Rows `through` an index concern who reads through it.
+A row has the files that differ, in base64 (null for one that is gone), and the number of one of the
+archive's queries, which must not be answered with them. In the rows marked `signed` every hash and
+signature is right, and what the validators signed contradicts itself. Rows `through` an index
+concern who reads through it, the others who reads the segments by their own roots; both by bucket.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from restante.formats import dagcbor, tiles
 from restante.formats.entry import LogEntry
 from restante.formats.index_cut import Index
 from restante.formats.level import Span
+from restante.formats.page import topic_key
 from restante.formats.paths import segment_path
 from restante.formats.segment import Segment
 
@@ -146,7 +148,7 @@ def contradictions() -> Iterator[Mutant]:
 def _without_key(segment: Segment) -> Segment:
     directory = segment.root.directory
     assert directory is not None
-    assert directory[1] == levels.topic_key(SET.set_id, B)
+    assert directory[1] == topic_key(SET.set_id, B)
     root = replace(segment.root, directory=directory[:1])
     block = root.encode()
     cid = cids.cid_of(cids.DAG_CBOR, block)
@@ -160,7 +162,7 @@ def _without_bit(index: Index) -> Index:
     assert isinstance(value, list)
     keys, runs = value
     assert isinstance(keys, bytes)
-    key = levels.topic_key(SET.set_id, A).to_bytes(4, "big")
+    key = topic_key(SET.set_id, A).to_bytes(4, "big")
     assert key + b"\3" in keys
     block = dagcbor.encode([keys.replace(key + b"\3", key + b"\2"), runs])
     cid = cids.cid_of(cids.DAG_CBOR, block)

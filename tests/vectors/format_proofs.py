@@ -367,7 +367,6 @@ def vectors() -> dict[str, Any]:
         for name, (policy, proof, d) in proofs.items()
     }
     return {
-        "about": "file: the text; the policy by name; in refused, why: what section 15 calls it",
         "policies": policies(),
         "proofs": found,
         "page_blocks_recipe": {

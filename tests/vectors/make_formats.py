@@ -430,6 +430,28 @@ def filled(page: str, known: Mapping[str, Example]) -> str:
     return _BLOCK.sub(block, page)
 
 
+def _one_line(doc: str | None) -> str:
+    """A docstring as running text, the same whatever a Python makes of its line breaks."""
+    return " ".join((doc or "").split())
+
+
+ABOUT = {
+    "file": "made by make_formats.py from fixed seeds; docs/formats.md says what each object is",
+    "examples": "those of the page; value is hex, or the text itself",
+    "segments": _one_line(format_segments.__doc__),
+    "indexes": _one_line(format_indexes.__doc__),
+    "trees": _one_line(format_segments.trees.__doc__),
+    "archive": "all files of a small archive by path, in base64, and what a client of its policy "
+    "finds for a topic in windows [a, b): window, sent time and id of each envelope, in the order "
+    "of answers. cover is the fewest spans, [level, number], that hold these windows",
+    "archive_mutants": _one_line(format_mutants.__doc__),
+    "proofs": "proof files that hold, with what they prove, and such as must be refused, with the "
+    "word of section 15 (why); policies by name. Besides, each of the good ones must be refused "
+    "with any one byte changed, inserted or left out",
+    "refused": "bytes that a strict reader of the format refuses",
+}
+
+
 def vectors() -> str:
     """The text of `formats.json`."""
     shown = {
@@ -442,7 +464,7 @@ def vectors() -> str:
     }
     signing = [*VALIDATORS, LOG, PROPOSER, LEVELS_LOG, ONE_LOG]
     whole = {
-        "about": "made by make_formats.py from fixed seeds; docs/formats.md says what each is",
+        "about": ABOUT,
         "keys": [
             {"name": k.name, "seed": k.seed.hex(), "public_key": k.public_key.hex()}
             for k in signing
