@@ -15,16 +15,19 @@ def test_every_option_is_documented() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    paths = set(re.findall(r'Route\(\s*"(/[^"]*)"', (SOURCES / "wire" / "routes_node.py").read_text()))
-    assert "/proposals" in paths
+    sources = [SOURCES / "wire" / "routes_node.py", SOURCES / "metrics.py"]
+    text = "".join(path.read_text() for path in sources)
+    paths = set(re.findall(r'Route\(\s*"(/[^"]*)"', text))
+    assert {"/proposals", "/readiness", "/metrics"} <= paths
     for path in paths:
         assert path.replace("{window}", "<window>") in TEXT, path
 
 
 def test_every_code_that_routes_answer_is_documented() -> None:
     codes: set[str] = set()
-    for name in ("http", "routes_archive", "routes_node", "reception"):
-        source = (SOURCES / "wire" / f"{name}.py").read_text()
+    names = ("wire/http", "wire/routes_archive", "wire/routes_node", "wire/reception")
+    for name in (*names, "gateway/denylist"):
+        source = (SOURCES / f"{name}.py").read_text()
         codes |= set(re.findall(r'RequestRefused\(\s*\d+,\s*"([a-z-]+)"', source))
     assert len(codes) > 10
     missing = [code for code in sorted(codes) if f"`{code}`" not in TEXT]

@@ -78,7 +78,11 @@ class LocalEngine:
         found = [engine._reader.execute(f"PRAGMA {p}").fetchone()[0] for p in _FORMAT]
         if found != list(_FORMAT.values()):
             engine._close()
-            raise StateError(f"{path} is no engine of this version", code="engine-format")
+            raise StateError(
+                f"{path} is no engine of this version",
+                code="engine-format",
+                hint="every process that shares it needs the program that wrote it, or a newer one",
+            )
         return engine
 
     async def append(self, entry: bytes) -> int:

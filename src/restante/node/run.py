@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
 from restante.client.memory import FolderMemory
 from restante.client.sources import FolderSource, Source, parse_source
 from restante.durable import Hook, no_hook
@@ -23,6 +26,7 @@ from restante.node.durable.state import State
 from restante.node.gateway.role import Gateway
 from restante.node.gateway.upstream import Upstream
 from restante.node.home import Home, read_key
+from restante.node.metrics import Metrics
 from restante.node.proposer.outsider import Outsider
 from restante.node.validator.driver import ValidatorNode
 from restante.node.validator.role import Validating
@@ -83,6 +87,7 @@ class Node:
         self._d = d
         self._clock = clock
         self._config = config
+        self._metrics = Metrics()
         self._jobs: list[Callable[[], Any]] = []
         self.urls: dict[str, str] = {}
 
@@ -172,7 +177,7 @@ class Node:
         routes = common_routes(
             lambda: self._status(validating.status()), validating.hand_in, d.max_envelope_bytes
         )
-        app = build_app(routes + validating.routes(), self._clock)
+        app = self._app("validator", validating.status, routes + validating.routes())
         self._jobs += [validating.run, lambda: listener.serve(app)]
         self.urls["validator"] = listener.url
 
@@ -200,7 +205,7 @@ class Node:
         routes = common_routes(
             lambda: self._status(outsider.status()), outsider.hand_in, d.max_envelope_bytes
         )
-        app = build_app(routes, self._clock)
+        app = self._app("proposer", outsider.status, routes)
         self._jobs += [lambda: outsider.run(network), lambda: listener.serve(app)]
         self.urls["proposer"] = listener.url
 
@@ -221,8 +226,10 @@ class Node:
             home.path / denylist if denylist else None,
         )
         stack.callback(gateway.close)
-        routes = common_routes(lambda: self._status(gateway.status()), None, d.max_envelope_bytes)
-        app = build_app(routes + gateway.routes(), self._clock)
+        routes = common_routes(
+            lambda: self._status(gateway.status()), None, d.max_envelope_bytes, gateway.ready
+        )
+        app = self._app("gateway", gateway.status, routes + gateway.routes())
         self._jobs.append(lambda: listener.serve(app))
         self.urls["gateway"] = listener.url
 
@@ -238,6 +245,13 @@ class Node:
             # Also where no validator runs any more: what came back from a backup is served.
             own = [FolderSource(home.archive, "own archive")]
         return own + [parse_source(url) for url in self._config.table("peers").values()]
+
+    def _app(
+        self, role: str, status: Callable[[], dict[str, Any]], routes: list[BaseRoute]
+    ) -> ASGIApp:
+        self._metrics.watch(role, status)
+        # The archive's route takes every path that none before it took.
+        return self._metrics.counting(build_app(self._metrics.routes() + routes, self._clock), role)
 
     def _listener(self, section: str) -> Listener:
         config = self._config

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from restante import limits
-from restante.errors import ConfigError, Unavailable
+from restante.errors import ConfigError, RestanteError, Unavailable
 from restante.formats import cid as cids
 from restante.formats.descriptor import Descriptor
 from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
@@ -169,6 +169,17 @@ class Gateway:
                 if len(self._absent) > limits.GATEWAY_ABSENT:
                     self._absent.popitem(last=False)
             raise
+
+    async def ready(self) -> list[dict[str, str]]:
+        """Why no client can begin here: no checkpoint that the policy accepts.
+
+        How old it is says nothing: where the set stands still, its history is served all the same.
+        """
+        try:
+            await self._note("checkpoint")
+        except RestanteError as error:
+            return [{"code": error.code, "message": str(error)}]
+        return []
 
     # --- status -----------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -25,6 +25,9 @@ from restante.node.wire.reception import Reception, check_window, parse_hex, pro
 
 HandIn = Callable[[bytes], bytes]
 Status = Callable[[], dict[str, Any]]
+Ready = Callable[[], Awaitable[list[dict[str, str]]]]
+# While one of these holds, a validator signs nothing, and a proposer proposes nothing.
+_BLOCKING = frozenset({"starting", "lag", "clock", "engine-unavailable", "log"})
 
 
 class NodeRoutes:
@@ -109,19 +112,22 @@ class NodeRoutes:
 
 
 def common_routes(
-    status: Status, hand_in: HandIn | None, max_envelope_bytes: int
+    status: Status,
+    hand_in: HandIn | None,
+    max_envelope_bytes: int,
+    ready: Ready | None = None,
 ) -> list[BaseRoute]:
-    """Routes of every role: status, health, and handing in envelopes where that is possible."""
+    """Routes of every role: status, health, readiness, and handing in envelopes where that is
+    possible. `ready` answers why the role cannot do its work yet; else its status says it."""
 
     async def show(request: Request) -> Response:
         return _json(status())
 
     async def health(request: Request) -> Response:
-        reasons = status()["reasons"]
-        if not reasons:
-            return _json({"ok": True, "reasons": []})
-        hint = "docs/node.md says what to do about each reason"
-        return _json({"ok": False, "reasons": reasons, "hint": hint}, 503)
+        return _well(status()["reasons"])
+
+    async def readiness(request: Request) -> Response:
+        return _well(blocking(status()) if ready is None else await ready())
 
     rate = Rate(limits.ENVELOPE_RATE_PER_S, limits.ENVELOPE_BURST, limits.ENVELOPE_SOURCES)
 
@@ -145,8 +151,27 @@ def common_routes(
     return [
         Route("/status", show, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
+        Route("/readiness", readiness, methods=["GET"]),
         Route("/envelopes", envelopes, methods=["POST"]),
     ]
+
+
+def blocking(status: dict[str, Any]) -> list[dict[str, str]]:
+    """Those reasons of a status for which the role does not do its work.
+
+    A full pool or a failing store is none: other validators do not wait for them.
+    """
+    reasons: list[dict[str, str]] = status["reasons"]
+    found = [reason for reason in reasons if reason["code"] in _BLOCKING]
+    # What halted a validator has a code of its own.
+    return found or ([] if status.get("signing", True) else reasons)
+
+
+def _well(reasons: list[dict[str, str]]) -> Response:
+    if not reasons:
+        return _json({"ok": True, "reasons": []})
+    hint = "docs/node.md says what to do about each reason"
+    return _json({"ok": False, "reasons": reasons, "hint": hint}, 503)
 
 
 def _json(value: dict[str, Any], code: int = 200) -> Response:
