@@ -245,8 +245,8 @@ CHECKPOINT_PATIENCE_S = 3.0
 # Requests carried out at once; and objects that a query begins with, until it has seen that its
 # sources serve what is right and how much of its limit they fill.
 CLIENT_WORKERS = 8
-# Objects (segments, indexes) read ahead of the one that is answered next.
-CLIENT_AHEAD = 64
+# Objects (segments, indexes) read ahead of the one that is answered next: quiet windows are small.
+CLIENT_AHEAD = 1_024
 # Bytes that are read ahead: what a client holds besides the envelopes of its answer.
 CLIENT_AHEAD_BYTES = 32 * 1024 * 1024
 # Entry bundles of one round, and those remembered: a month's roll-ups stand in some 35.
@@ -319,6 +319,11 @@ OUTSIDER_ANSWERS = 1_024
 # How often an outsider looks for a newer checkpoint while it waits for one, at most.
 FOLLOW_POLL_S = 0.05
 
+# How often who follows a query asks for a newer checkpoint: a quarter of what is promised between a
+# window's checkpoint and its being shown. An answer that has not begun by then is asked for anew.
+FOLLOW_CHECKPOINT_S = 1.0
+FOLLOW_GRACE_S = 3.0
+
 # --- gateway -------------------------------------------------------------------------------
 # How old a checkpoint may be that is served without asking the sources: real time.
 GATEWAY_FRESH_S = 0.5
@@ -363,6 +368,12 @@ PASSPHRASE_FILE_BYTES = 4096
 # A log outruns a backup of its few partial files only where windows are very short.
 BACKUP_TRIES = 8
 
+# CIDs that a gateway withholds, and the file that names them, with room for comments.
+DENYLIST_CIDS = 100_000
+DENYLIST_BYTES = 32 * 1024**2
+# How often that file is looked at.
+DENYLIST_LOOK_S = 1.0
+
 # --- roll-ups in a node --------------------------------------------------------------------------
 # Rows of a large segment that the block index takes under one hold: others wait some 20 ms.
 BLOCK_INDEX_GROUP = 4_096
@@ -371,10 +382,10 @@ BLOCK_INDEX_GROUP = 4_096
 INDEX_AT_START = COMMIT_GROUP_WINDOWS
 # Records of a roll-up that are held while it is taken apart into its windows.
 SPOOL_BYTES = 16 * 1024 * 1024
-# CIDs that a gateway withholds, and the file that names them, with room for comments.
-DENYLIST_CIDS = 100_000
-DENYLIST_BYTES = 32 * 1024**2
-# How often that file is looked at.
-DENYLIST_LOOK_S = 1.0
 # Spans of a level that are released at once: at most so many times its children's files.
 RELEASE_GROUP = 64
+# Rows of a page table whose pages are read together, neighbours in one request.
+PAGES_AT_ONCE = 256
+# Windows behind which a start asks the peers for the tree that k cosigned, and how often it asks.
+AWAY_WINDOWS = 4
+AWAY_ASKS = 8

@@ -4,6 +4,7 @@ from restante.cli.objects import describe
 from restante.errors import InvalidEncoding, VerificationFailed
 from restante.formats import tiles
 from restante.formats.segment import build
+from restante.rules.committed import Committed
 from restante.rules.query import Cursor, Place, Query, plan
 from restante.rules.verify_segment import TrustedSegment
 from restante.testing.archive_fixture import envelope, make_set, member
@@ -20,7 +21,7 @@ def cursor(data: bytes) -> object:
 
 
 def prefix(data: bytes) -> object:
-    segment = TrustedSegment(D, SEGMENT.entry(), "all", ())
+    segment = TrustedSegment(D, Committed.batch(SEGMENT.entry()), "all", ())
     segment.read_prefix(data)
     # A mutation behind the root is found page by page; what is returned is only what was there.
     while needs := segment.needs():

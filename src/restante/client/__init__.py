@@ -12,8 +12,9 @@
 Installed alone, the package is this client: importing it loads no server code.
 """
 
-from restante.client.answer import Answer, Summary
-from restante.client.archive import Absence, Client, Trusted
+from restante.client.answer import Answer
+from restante.client.answering import Summary
+from restante.client.archive import Client, Trusted
 from restante.client.failures import SourceFailed, SourceOverflow
 from restante.client.memory import FolderMemory, Memory, ProcessMemory
 from restante.client.roster import Complaint, Missing, Unverifiable
@@ -23,6 +24,7 @@ from restante.client.sources import (
     parse_source,
     read_policy,
 )
+from restante.client.state import Absence
 from restante.rules.query import Found, Query
 
 __all__ = [

@@ -2,68 +2,48 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from restante import limits
 from restante.client.answer import Answer
+from restante.client.drive import Driver
 from restante.client.memory import FolderMemory, Memory
-from restante.client.reading import Reader
-from restante.client.refresh import Refresher
-from restante.client.roster import Complaint, Roster
-from restante.client.sources import Source, sources_of
-from restante.errors import ConfigError
+from restante.client.roster import Complaint, Standings
+from restante.client.sources import Source, require_sources, sources_of
+from restante.client.state import Absence, State, absence_query, refresh
 from restante.formats.descriptor import Descriptor
 from restante.formats.policy import Policy, VerifiedCheckpoint
-from restante.rules.query import Mode, Query, plan
-from restante.rules.verify import TrustedArchive
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """What the archive says of a topic that may not be there."""
-
-    topic: bytes
-    absent: bool
-    """Whether the covered windows hold nothing of it in the range."""
-    since: int
-    size: int
-    """It speaks of windows [since, size)."""
-    final_before_s: int
-    waits_for: tuple[int, int | None] | None
-    blind: tuple[tuple[int, int], ...]
-    unknown: tuple[tuple[int, int], ...]
-    """As in `Summary`: what was not watched was perhaps not heard."""
+from restante.rules.query import Mode, Query
 
 
 class Trusted:
     """One verified state of an archive, and the sources that may serve it."""
 
-    def __init__(
-        self, archive: TrustedArchive, note: bytes, roster: Roster, workers: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, state: State, driver: Driver) -> None:
         """Use `Client.refresh`."""
-        self._archive = archive
-        self._roster = roster
-        self._workers = workers
-        self.note = note
+        self._state = state
+        self._driver = driver
+
+    @property
+    def note(self) -> bytes:
         """The checkpoint's note, as it was served."""
+        return self._state.note
 
     @property
     def descriptor(self) -> Descriptor:
         """The set's parameters."""
-        return self._archive.descriptor
+        return self._state.archive.descriptor
 
     @property
     def checkpoint(self) -> VerifiedCheckpoint:
         """The newest checkpoint that was accepted."""
-        return self._archive.checkpoint
+        return self._state.archive.checkpoint
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
         """What was held against sources since the refresh."""
-        return self._roster.complaints
+        return self._state.standings.complaints
 
     def query(self, query: Query) -> Answer:
         """The answer to a query, read as it is iterated.
@@ -71,9 +51,7 @@ class Trusted:
         Raises what `rules.query.plan` raises for its cursor; while iterating Unverifiable, Missing,
         SetFault.
         """
-        made = plan(query, self.descriptor, self.checkpoint.size)
-        reader = Reader(self._archive, self._roster, self._workers)
-        return Answer(made, reader, self._roster, self._workers)
+        return Answer(self._state.query(query), self._driver)
 
     def absence(
         self,
@@ -84,22 +62,12 @@ class Trusted:
         sent_to_s: int | None = None,
         mode: Mode = "bucket",
     ) -> Absence:
-        """Whether a range holds nothing of a topic, proved by pages (`bucket`, `all`) or by the
-        directories (`exact`). Raises as `query` and its answer do."""
-        query = Query((topic,), since, sent_from_s, sent_to_s, mode, limit=1)
-        answer = self.query(query)
-        found = list(answer)
-        told = answer.summary
-        return Absence(
-            topic,
-            not found,
-            told.since,
-            told.size,
-            told.final_before_s,
-            told.waits_for,
-            told.blind,
-            told.unknown,
-        )
+        """Whether a range holds nothing of a topic, proved by pages (`bucket`, `all`) or by
+        directories and indexes (`exact`). Raises as `query` and its answer do."""
+        answer = self.query(absence_query(topic, since, sent_from_s, sent_to_s, mode))
+        for _ in answer:
+            pass
+        return Absence.of(topic, answer.summary)
 
 
 class Client:
@@ -120,16 +88,10 @@ class Client:
         """Raises ConfigError `source` if there is no source, or one twice."""
         self.policy = policy
         self.sources = list(sources_of(policy) if sources is None else sources)
-        if not self.sources:
-            raise ConfigError(
-                "no source to ask",
-                code="source",
-                hint="name a URL or a folder; this policy file has no contacts",
-            )
-        if len({source.name for source in self.sources}) != len(self.sources):
-            raise ConfigError("a source is named twice", code="source")
+        require_sources(self.sources)
         self.memory = FolderMemory() if memory is None else memory
         self._workers = ThreadPoolExecutor(limits.CLIENT_WORKERS, "restante-client")
+        self._driver = Driver(self._workers)
 
     def refresh(self) -> Trusted:
         """The newest checkpoint that satisfies the policy and continues the remembered one.
@@ -137,9 +99,8 @@ class Client:
         Raises Unverifiable, Missing, SetFault; VerificationFailed `split-view`, `no-set`;
         StateError `memory`.
         """
-        roster = Roster(self.sources)
-        archive, note = Refresher(self.policy, roster, self.memory, self._workers).run()
-        return Trusted(archive, note, roster, self._workers)
+        machine = refresh(self.policy, Standings(self.sources), self.memory)
+        return Trusted(self._driver.run(machine), self._driver)
 
     def query(self, query: Query) -> Answer:
         """Refresh, and answer a query. Raises as `refresh` and `Trusted.query`."""

@@ -18,12 +18,9 @@ import httpcore2
 import httpx2
 
 from restante import limits
-from restante.client.failures import SourceFailed, SourceOverflow
-from restante.errors import ConfigError
+from restante.client.http_rules import Exchange, base_url, proxy_kind
 from restante.formats import cid as cids
 from restante.formats.paths import check_path
-
-_CHUNK = 64 * 1024
 
 
 class _Deadline(threading.local):
@@ -115,7 +112,7 @@ class HttpSource:
         min_bytes_per_s: int = limits.SOURCE_MIN_BYTES_PER_S,
     ) -> None:
         self.name = url
-        self._base = _base_url(url)
+        self._base = base_url(url)
         self._grace_s = grace_s
         self._rate = min_bytes_per_s
         self._backend = _Backend()
@@ -139,130 +136,58 @@ class HttpSource:
 
     def _get(self, path: str, offset: int, length: int | None, max_bytes: int) -> bytes:
         url = str(self._base) + path
-        headers: dict[bytes | str, bytes | str] = {"Accept-Encoding": "identity"}
-        if length is not None:
-            length = min(length, max_bytes)
-            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
-        elif offset:
-            headers["Range"] = f"bytes={offset}-"
         for attempt in range(2):
+            exchange = Exchange(self.name, path, offset, length, max_bytes)
             started_s = time.monotonic()
             self._backend.deadline.at_s = started_s + self._grace_s
             with (
-                self._errors(path, last=attempt == 1),
+                self._errors(exchange, last=attempt == 1),
                 self._pool.stream(
-                    "GET", url, headers=headers, extensions={"timeout": {"pool": self._grace_s}}
+                    "GET",
+                    url,
+                    headers=[(name, value) for name, value in exchange.headers()],
+                    extensions={"timeout": {"pool": self._grace_s}},
                 ) as response,
             ):
-                return self._body(response, path, offset, length, max_bytes, started_s)
+                return self._body(response, exchange, started_s)
         raise AssertionError("the second attempt returns or raises")
 
     @contextlib.contextmanager
-    def _errors(self, path: str, *, last: bool) -> Iterator[None]:
+    def _errors(self, exchange: Exchange, *, last: bool) -> Iterator[None]:
         """Name what the network did; a kept connection that was closed meanwhile is tried again."""
         try:
             yield
         except httpcore2.TimeoutException as error:
-            raise self._failed(path, "source-timeout", "too slow, or silent") from error
+            raise exchange.failed("source-timeout", "too slow, or silent") from error
         except httpcore2.ProtocolError as error:
             if "without sending a response" in str(error) and not last:
                 return
             # h11 says so where a body ends before its announced length.
             ended = "without sending complete" in str(error) or "before message" in str(error)
             code = "source-truncated" if ended else "source-protocol"
-            raise self._failed(path, code, str(error)) from error
+            raise exchange.failed(code, str(error)) from error
         except (httpcore2.NetworkError, httpcore2.ProxyError, UnicodeError) as error:
             if isinstance(error, (httpcore2.ReadError, httpcore2.WriteError)) and not last:
                 return
-            raise self._failed(path, "source-unreachable", str(error)) from error
+            raise exchange.failed("source-unreachable", str(error)) from error
 
-    def _body(
-        self,
-        response: httpcore2.Response,
-        path: str,
-        offset: int,
-        length: int | None,
-        max_bytes: int,
-        started_s: float,
-    ) -> bytes:
-        headers = {name.lower(): value for name, value in response.headers}
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise self._failed(path, "source-protocol", "an encoding that nobody asked for")
-        ranged = offset > 0 or length is not None
-        if response.status in (404, 410):
-            raise self._failed(path, "not-found", f"status {response.status}")
-        if response.status == 416 and ranged:
-            return b""
-        if response.status == 206 and ranged:
-            _check_range(headers.get(b"content-range", b""), offset, length, self, path)
-            return self._read(response, path, max_bytes if length is None else length, started_s)
-        if response.status != 200:
-            raise self._failed(path, "source-status", f"status {response.status}")
-        if not ranged:
-            return self._read(response, path, max_bytes, started_s)
-        # The whole file although a part was asked for: read on until the part is there.
-        most = offset + (max_bytes if length is None else length)
-        if most > limits.CAR_MAX_BYTES:
-            raise SourceOverflow(f"{self.name}, {path}: the whole file instead of a range of it")
-        body = bytearray()
-        for chunk in self._chunks(response, started_s):
-            body += chunk
-            if len(body) >= most:
-                break
-        return bytes(body[offset:most])
-
-    def _read(self, response: httpcore2.Response, path: str, most: int, started_s: float) -> bytes:
-        """The whole body, at its end: only then can the connection be used again."""
-        body = bytearray()
-        for chunk in self._chunks(response, started_s):
-            body += chunk
-            if len(body) > most:
-                raise SourceOverflow(f"{self.name}, {path}: more than {most} bytes")
-        return bytes(body)
-
-    def _chunks(self, response: httpcore2.Response, started_s: float) -> Iterator[bytes]:
-        """The body's chunks; each moves the deadline on by what it is worth."""
+    def _body(self, response: httpcore2.Response, exchange: Exchange, started_s: float) -> bytes:
+        """The body as far as it is wanted. Read to its end, the connection can be used again."""
+        headers = {name.decode("latin-1").lower(): value for name, value in response.headers}
+        exchange.begin(response.status, {n: v.decode("latin-1") for n, v in headers.items()})
         received = 0
         for chunk in response.iter_stream():
             received += len(chunk)
+            # Each chunk moves the deadline on by what it is worth.
             self._backend.deadline.at_s = started_s + self._grace_s + received / self._rate
-            yield chunk
-
-    def _failed(self, path: str, code: str, why: str) -> SourceFailed:
-        return SourceFailed(f"{self.name}, {path}: {why}", code=code)
+            if exchange.take(chunk):
+                break
+        return exchange.done()
 
     def close(self) -> None:
         """See `Source`."""
         self._backend.break_off()
         self._pool.close()
-
-
-def _check_range(
-    header: bytes, offset: int, length: int | None, source: HttpSource, path: str
-) -> None:
-    """That a 206 answer begins where it was asked to, and is no longer than that."""
-    try:
-        unit, _, rest = header.decode("ascii").partition(" ")
-        first, last = (int(number) for number in rest.partition("/")[0].split("-"))
-    except ValueError:
-        unit, first, last = "", -1, -1
-    longest = last if length is None else offset + length - 1
-    if unit != "bytes" or first != offset or not first <= last <= longest:
-        raise SourceFailed(
-            f"{source.name}, {path}: another range than was asked for", code="source-truncated"
-        )
-
-
-def _base_url(url: str) -> httpx2.URL:
-    try:
-        base = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ConfigError(f"not a URL: {url[:200]}", code="source") from error
-    bare = base.host and not (base.query or base.fragment) and (base.port or 0) < 1 << 16
-    if base.scheme not in ("http", "https") or not bare:
-        raise ConfigError(f"not the base URL of an archive: {url[:200]}", code="source")
-    path = base.path if base.path.endswith("/") else base.path + "/"
-    return base.copy_with(path=path)
 
 
 def _pool(proxy: str | None, backend: _Backend, scheme: str) -> httpcore2.ConnectionPool:
@@ -276,9 +201,6 @@ def _pool(proxy: str | None, backend: _Backend, scheme: str) -> httpcore2.Connec
             keepalive_expiry=30.0,
             network_backend=backend,
         )
-    kind = proxy.partition("://")[0]
-    if kind in ("socks5", "socks5h"):
+    if proxy_kind(proxy) == "socks":
         return httpcore2.SOCKSProxy(proxy, ssl_context=context, network_backend=backend)
-    if kind not in ("http", "https"):
-        raise ConfigError(f"not a proxy: {proxy[:200]}", code="proxy")
     return httpcore2.HTTPProxy(proxy, ssl_context=context, network_backend=backend)

@@ -1,135 +1,152 @@
-"""Log entries, batches and watch notes under one trusted checkpoint, from whoever serves them."""
+"""What a query reads: from the cover of its windows to envelopes."""
 
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
 
-from restante import limits
-from restante.client.roster import Roster
-from restante.client.sources import Source
-from restante.errors import Invalid, Unavailable, VerificationFailed
-from restante.formats import tiles
-from restante.formats.contact import WatchNote
+from restante.client.conveyor import Instead, Job, Outcome
+from restante.client.failures import BelowRetention
+from restante.client.log import Log
+from restante.client.machine import Machine
+from restante.client.retention import Retention
+from restante.client.roster import Missing, Standings
+from restante.client.segments import Segments
 from restante.formats.descriptor import Descriptor
 from restante.formats.entry import LogEntry
-from restante.formats.layout import PREFIX_BYTES
-from restante.formats.page import Member
-from restante.formats.paths import segment_path
-from restante.rules.query import Mode
-from restante.rules.verify import TrustedArchive
-from restante.rules.verify_segment import TrustedSegment
-
-TILE_MAX_BYTES = tiles.WIDTH * 32
-BUNDLE_MAX_BYTES = tiles.WIDTH * (2 + limits.ENTRY_MAX_BYTES)
+from restante.formats.level import Span, due_at, entry_window, is_index
+from restante.formats.page import Member, topic_key
+from restante.rules.committed import Committed
+from restante.rules.cover import Cover, Step
+from restante.rules.query import Found, Plan
+from restante.rules.verify import SetFault, TrustedArchive
+from restante.rules.verify_index import Child, TrustedIndex
+from restante.rules.verify_page import READERS
 
 
 class Reader:
-    """What a query reads. `entry` is for one thread, `members` for many."""
+    """Makes a job of each step of a cover."""
 
-    def __init__(self, archive: TrustedArchive, roster: Roster, workers: Executor) -> None:
-        self._archive = archive
-        self._roster = roster
-        self._workers = workers
-        self._bundle: tuple[int, list[LogEntry]] | None = None
+    def __init__(self, plan: Plan, archive: TrustedArchive, log: Log, standings: Standings) -> None:
+        query = plan.query
+        self._plan = plan
+        self._d = archive.descriptor
+        self._log = log
+        self._cover = Cover(self._d, archive.checkpoint.size, query.mode)
+        self._retention = Retention(self._cover, plan.windows)
+        self._segments = Segments(self._d, standings, self._retention, query.mode, query.topics)
+        self._read = READERS[self._d.network]
+        self._keys = {topic_key(self._d.set_id, topic) for topic in query.topics}
 
-    @property
-    def descriptor(self) -> Descriptor:
-        """The set's parameters."""
-        return self._archive.descriptor
+    def job(self, windows: range) -> Job:
+        """What begins these windows."""
+        return self._job(self._cover.first(windows))
 
-    def entry(self, window: int) -> LogEntry:
-        """The log entry of a window below the tree size. Raises Unverifiable, Missing, SetFault."""
-        n = window // tiles.WIDTH
-        if self._bundle is None or self._bundle[0] != n:
-            self._bundle = n, self._read_bundle(n)
-        return self._bundle[1][window % tiles.WIDTH]
+    def _job(self, step: Step) -> Job:
+        read = self._index if is_index(self._d, step.span.level) else self._segment
+        return Job(step.windows, lambda: read(step))
 
-    def _read_bundle(self, n: int) -> list[LogEntry]:
-        size = self._archive.checkpoint.size
-        first, last = n * tiles.WIDTH, min((n + 1) * tiles.WIDTH, size)
-        path = tiles.entries_path(n, last - first)
+    # --- segments -----------------------------------------------------------------------------
 
-        def ask(source: Source) -> list[LogEntry]:
-            return self._archive.bundle(n, self._ahead(source, [path], first, last, size))
-
-        what = f"the log entries of {self._span(first, last)}"
-        return self._roster.first_verified(what, path, ask)
-
-    def _ahead(
-        self, source: Source, paths: list[str], first: int, last: int, size: int
-    ) -> Callable[[str], bytes]:
-        """A getter for one source, which asks at once for all that a first bundle needs."""
-
-        def get(path: str) -> bytes:
-            most = BUNDLE_MAX_BYTES if path.startswith("tile/entries/") else TILE_MAX_BYTES
-            return self._roster.fetch(source, path, most)
-
-        if self._bundle is not None:  # the tiles above are known: two files are left to read
-            return get
-        paths = paths + [tile.path for tile in tiles.tiles_to_verify(first, last, size)]
-        asked = {path: self._workers.submit(get, path) for path in dict.fromkeys(paths)}
-
-        def ahead(path: str) -> bytes:
-            future = asked.pop(path, None)
-            return get(path) if future is None else future.result()
-
-        return ahead
-
-    def members(self, entry: LogEntry, mode: Mode, topics: tuple[bytes, ...]) -> list[Member]:
-        """What the pages hold that a mode reads of a batch, verified.
-
-        Raises Unverifiable, Missing, SetFault.
-        """
-        window = entry.window
-        path = segment_path(0, window)
-
-        def ask(source: Source) -> list[Member]:
-            segment = TrustedSegment(self.descriptor, entry, mode, topics)
-            segment.read_prefix(self._range(source, window, 0, 0, PREFIX_BYTES))
-            while needs := segment.needs():
-                for piece in needs:
-                    segment.take(piece, self._range(source, window, *piece[:3]))
-            return segment.members()
-
-        what = f"the segment of {self._span(window, window + 1)}"
-        return self._roster.first_verified(what, path, ask)
-
-    def _range(self, source: Source, window: int, part: int, offset: int, length: int) -> bytes:
-        path = segment_path(0, window, part)
-        return self._roster.fetch(source, path, length, offset=offset, length=length)
-
-    def _span(self, first: int, end: int) -> str:
-        d = self.descriptor
-        name = f"window {first}" if end == first + 1 else f"windows {first} to {end - 1}"
-        return f"{name} (arrivals from {d.start_s(first)} to {d.start_s(end)})"
-
-    def watch_notes(self, size: int) -> list[WatchNote]:
-        """For each validator its watch note that reaches furthest; none where there is none.
-
-        A note that is missing is no error: what it would have said is unknown.
-        """
-        names = [key.name for key in self.descriptor.validators]
-        notes = self._workers.map(lambda name: self._watch_note(name, size), names)
-        return [note for note in notes if note is not None]
-
-    def _watch_note(self, name: str, size: int) -> WatchNote | None:
-        path = f"watch/{name}"
-        best: WatchNote | None = None
-        for source in self._roster.candidates():
-            try:
-                data = self._roster.fetch(source, path, limits.CONTACT_MAX_BYTES)
-                note = self._open(data, name)
-            except (Invalid, Unavailable) as error:
-                if error.code != "not-found":
-                    self._roster.complain(source, error, path)
-                continue
-            if best is None or note.size > best.size:
-                best = note
-            if best.size >= size:
-                break
-        return best
-
-    def _open(self, data: bytes, name: str) -> WatchNote:
+    def _segment(self, step: Step, none: bool = False) -> Machine[Outcome]:
+        """A batch or a roll-up of bodies; `none` if an index says that there is no roll-up."""
+        plan, span = self._plan, step.span
+        entry = yield from self._entry(step)
+        if span.level == 0:
+            of = Committed.batch(entry)
+            if not plan.may_hold(entry.sent_min, entry.sent_max):
+                return []
+        else:
+            cid = rollup_of(self._d, entry, span)
+            if cid is None:
+                self._cover.is_none(span)
+                return Instead(step.windows, self._jobs(self._cover.steps(step.windows)))
+            of = Committed(span, cid)
+        if none:
+            raise _contradiction(of)
         try:
-            return WatchNote.open(data, self.descriptor, name)
-        except Invalid as error:
-            raise VerificationFailed(str(error), code="watch") from error
+            trusted = yield from self._segments.segment(of, step.windows, plan.may_hold)
+        except Missing as error:
+            return self._parent(step, error)
+        return [] if trusted is None else self._found(of, trusted.members(), step.windows)
+
+    def _parent(self, step: Step, error: Missing) -> Instead:
+        """The roll-up of a segment that no source has any more; raises the error without one."""
+        parent = self._cover.parent(step.span)
+        if parent is None or error.code not in ("not-found", BelowRetention.code):
+            raise error
+        windows = range(step.windows.start, min(parent.stop, self._plan.windows.stop))
+        return Instead(windows, [self._job(Step(parent, windows))])
+
+    def _entry(self, step: Step) -> Machine[LogEntry]:
+        window = entry_window(self._d, step.span)
+        # Of batches the entries of all windows are read, of roll-ups a few.
+        stop = self._plan.windows.stop if step.span.level == 0 else window + 1
+        return self._log.read(window, stop, self._retention, step.windows)
+
+    # --- through an index ---------------------------------------------------------------------
+
+    def _index(self, step: Step) -> Machine[Outcome]:
+        entry = yield from self._entry(step)
+        cid = rollup_of(self._d, entry, step.span)
+        if cid is None:
+            raise SetFault("an index is always made", code="entry")
+        try:
+            index = yield from self._segments.index(Committed(step.span, cid), step.windows)
+        except Missing as error:
+            if error.code != "not-found":
+                raise
+            return Instead(step.windows, self._jobs(self._cover.segments(step.windows)))
+        return Instead(step.windows, list(self._children(index, step.windows)))
+
+    def _children(self, index: TrustedIndex, windows: range) -> Iterable[Job]:
+        for span in index.spans:
+            own = range(max(span.first, windows.start), min(span.stop, windows.stop))
+            child = index.child(span)
+            self._require_agreement(span, None if child is None else child.told.cid)
+            if child is None:
+                yield self._by_entry(Step(span, own))
+            elif self._plan.may_hold(child.told.sent_min, child.told.sent_max):
+                yield self._indexed(child, own)
+
+    def _by_entry(self, step: Step) -> Job:
+        return Job(step.windows, lambda: self._segment(step, none=True))
+
+    def _indexed(self, child: Child, windows: range) -> Job:
+        def read() -> Machine[Outcome]:
+            trusted = yield from self._segments.indexed(child, windows)
+            return self._found(trusted.of, trusted.members(), windows)
+
+        return Job(windows, read)
+
+    def _require_agreement(self, span: Span, cid: bytes | None) -> None:
+        """That an index and the entry of a segment say the same, if the entry is known."""
+        entry = self._log.entry(entry_window(self._d, span))
+        if entry is not None and rollup_of(self._d, entry, span) != cid:
+            raise _contradiction(Committed(span, cid or b""))
+
+    # --- envelopes ----------------------------------------------------------------------------
+
+    def _jobs(self, steps: Iterable[Step]) -> list[Job]:
+        return [self._job(step) for step in steps]
+
+    def _found(self, of: Committed, members: Sequence[Member], windows: range) -> list[Found]:
+        found: list[Found] = []
+        for member in members:
+            if member.window not in windows or (self._keys and member.topic_key not in self._keys):
+                continue
+            topic = self._read(member.raw).topic
+            one = Found(member.sent_s, member.id, topic, member.window, member.raw, of)
+            if self._plan.keeps(one):
+                found.append(one)
+        return found
+
+
+def rollup_of(d: Descriptor, entry: LogEntry, span: Span) -> bytes | None:
+    """The CID that the entry of a span's `entry_window` has for it; None for a roll-up of none."""
+    if span.level == 0:
+        return entry.segment
+    return entry.rollups[due_at(d, entry.window).index(span)]
+
+
+def _contradiction(of: Committed) -> SetFault:
+    return SetFault(
+        f"an index and the log's entry disagree about {of}", code="index-contradicts-entry"
+    )

@@ -1,21 +1,22 @@
 """Which checkpoint is the newest that can be trusted, and who contradicts it."""
 
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from restante import limits
-from restante.client.failures import SourceFailed
+from restante.client.log import with_files
+from restante.client.machine import Ask, Machine, Named, Reply, got, together
 from restante.client.memory import Evidence, Memory
-from restante.client.roster import Roster, Standing
-from restante.client.sources import Source
+from restante.client.roster import Standing, Standings, Target, fetch
 from restante.errors import Invalid, Unavailable, VerificationFailed
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.policy import Policy, VerifiedCheckpoint
 from restante.rules.verify import TrustedArchive, check_note
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 PATH = "checkpoint"
-TILE_MAX_BYTES = 256 * 32
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Candidate:
 
     checkpoint: VerifiedCheckpoint
     note: bytes
-    sources: list[Source] = field(default_factory=list)
+    sources: list[Named] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,90 +38,96 @@ class Trial:
 
 
 class Refresher:
-    """One refresh: all sources are asked at once, and what they say is compared."""
+    """One refresh: all sources are asked at once, and what they say is compared.
 
-    def __init__(self, policy: Policy, roster: Roster, memory: Memory, workers: Executor) -> None:
+    The memory is asked and told directly, in between: it may block.
+    """
+
+    def __init__(self, policy: Policy, standings: Standings, memory: Memory) -> None:
         self._policy = policy
-        self._roster = roster
+        self._standings = standings
         self._memory = memory
-        self._workers = workers
         self._set_id = policy.set_id or b""
-        # Refuses a policy that names no set.
-        TrustedArchive(policy)
-        remembered = memory.checkpoint(policy)
-        self._known = None if remembered is None else remembered[0].checkpoint
-        self._known_note = b"" if remembered is None else remembered[1]
+        self._known: Checkpoint | None = None
+        self._known_note = b""
         self._descriptor = b""
 
-    def run(self) -> tuple[TrustedArchive, bytes]:
+    def run(self) -> Machine[tuple[TrustedArchive, bytes]]:
         """(the archive with its accepted checkpoint, the note).
 
-        Raises Unverifiable, Missing; VerificationFailed `split-view` when two checkpoints satisfy
-        the policy, contradict each other, and memory cannot say which is the impostor.
+        Raises Unverifiable, Missing; VerificationFailed `no-set`, `split-view` when two checkpoints
+        satisfy the policy, contradict each other, and memory cannot say which is the impostor;
+        StateError.
         """
-        self._descriptor = self._fetch_descriptor()
+        TrustedArchive(self._policy)  # refuses a policy that names no set
+        remembered = self._memory.checkpoint(self._policy)
+        if remembered is not None:
+            self._known, self._known_note = remembered[0].checkpoint, remembered[1]
+        return (yield from self._standings.counted(self._run()))
+
+    def _run(self) -> Machine[tuple[TrustedArchive, bytes]]:
+        # What is asked for first needs no other's answer.
+        self._descriptor, notes = yield from _both(self._fetch_descriptor(), self._notes())
         chosen: tuple[TrustedArchive, Candidate] | None = None
-        for candidate in self._candidates():
+        for candidate in self._candidates(notes):
             if chosen is not None:
-                self._compare(chosen[1], candidate)
-            elif (archive := self._try(candidate)) is not None:
+                yield from self._compare(chosen[1], candidate)
+            elif (archive := (yield from self._try(candidate))) is not None:
                 chosen = archive, candidate
         if chosen is None:
-            raise self._roster.failure("a checkpoint that can be trusted", self._roster.complaints)
+            held = self._standings.complaints
+            raise self._standings.failure("a checkpoint that can be trusted", held)
         archive, candidate = chosen
         self._memory.accept(self._policy, candidate.checkpoint, candidate.note)
         return archive, candidate.note
 
-    def _fetch_descriptor(self) -> bytes:
+    def _fetch_descriptor(self) -> Machine[bytes]:
         kept = self._memory.descriptor(self._set_id)
         if kept is not None:
             TrustedArchive(self._policy).update_descriptor(kept)
             return kept
 
-        def ask(source: Source) -> bytes:
-            data = self._roster.fetch(source, "descriptor", limits.DESCRIPTOR_MAX_BYTES)
+        def attempt(source: Named) -> Machine[bytes]:
+            data = yield from fetch(source, "descriptor", limits.DESCRIPTOR_MAX_BYTES)
             TrustedArchive(self._policy).update_descriptor(data)
             return data
 
-        data = self._roster.first_verified("the set's descriptor", "descriptor", ask)
+        target = Target("the set's descriptor", "descriptor")
+        data = yield from self._standings.verified(target, attempt)
         self._memory.keep_descriptor(self._set_id, data)
         return data
 
-    def _candidates(self) -> list[Candidate]:
+    def _notes(self) -> Machine[list[tuple[Named, Reply]]]:
+        """What all sources serve as their checkpoint, without those that are much slower."""
+        sources = self._standings.candidates()
+        asks = [Ask(each, PATH, limits.NOTE_MAX_BYTES, enough=self._is_good) for each in sources]
+        return list(zip(sources, (yield asks), strict=True))
+
+    def _is_good(self, note: bytes) -> bool:
+        try:
+            check_note(self._policy, note)
+        except Invalid:
+            return False
+        return True
+
+    def _candidates(self, notes: list[tuple[Named, Reply]]) -> list[Candidate]:
         """The distinct checkpoints of all sources, the largest first."""
         found: dict[Checkpoint, Candidate] = {}
-        for source, checkpoint, note in self._answers():
+        for source, reply in notes:
+            try:
+                note = got(reply)
+                checkpoint = check_note(self._policy, note)
+            except (Invalid, Unavailable) as error:
+                self._standings.complain(source, error, PATH)
+                continue
             candidate = found.setdefault(checkpoint.checkpoint, Candidate(checkpoint, note))
             candidate.sources.append(source)
         return sorted(found.values(), key=lambda each: -each.checkpoint.size)
 
-    def _answers(self) -> Iterator[tuple[Source, VerifiedCheckpoint, bytes]]:
-        """What the sources serve, in their order, without those that are much slower."""
-
-        def ask(source: Source) -> tuple[VerifiedCheckpoint, bytes]:
-            note = self._roster.fetch(source, PATH, limits.NOTE_MAX_BYTES)
-            return check_note(self._policy, note), note
-
-        asked = [(self._workers.submit(ask, each), each) for each in self._roster.candidates()]
-        pending = {future for future, _ in asked}
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            if any(future.exception() is None for future in done):
-                pending = wait(pending, timeout=limits.CHECKPOINT_PATIENCE_S).not_done
-                break
-        for future, source in asked:
-            try:
-                if not future.done():
-                    future.cancel()
-                    raise SourceFailed("much slower than other sources", code="source-timeout")
-                yield (source, *future.result())
-            except (Invalid, Unavailable) as error:
-                self._roster.complain(source, error, PATH)
-
-    def _trial(self, older: Checkpoint | None, newer: Candidate) -> Trial:
+    def _trial(self, older: Checkpoint | None, newer: Candidate) -> Machine[Trial]:
         """Whether a candidate continues an older checkpoint.
 
-        Raises as `first_verified`, and VerificationFailed `origin`, `stale-checkpoint`.
+        Raises as `Standings.verified`, and VerificationFailed `origin`, `stale-checkpoint`.
         """
         archive = TrustedArchive(self._policy, older)
         archive.update_descriptor(self._descriptor)
@@ -131,29 +138,24 @@ class Refresher:
                 raise
             return Trial(archive, {})  # two roots of one size need no tiles to contradict
 
-        def ask(source: Source) -> Trial:
-            files: dict[str, bytes] = {}
-
-            def get(path: str) -> bytes:
-                files[path] = self._roster.fetch(source, path, TILE_MAX_BYTES)
-                return files[path]
-
+        def attempt(source: Named) -> Machine[Trial]:
+            files: dict[str, Reply] = {}
             try:
-                archive.accept(get)
+                yield from with_files(source, archive.wanted_for_accept(), archive.accept, files)
             except VerificationFailed as error:
                 # The tiles are right, so this is no fault of the source that gave them.
                 if error.code != "split-view":
                     raise
-                return Trial(archive, files)
+                return Trial(archive, {p: r for p, r in files.items() if isinstance(r, bytes)})
             return Trial(archive, None)
 
-        what = f"the tiles of tree size {newer.checkpoint.size}"
-        return self._roster.first_verified(what, "tile", ask, newer.sources)
+        target = Target(f"the tiles of tree size {newer.checkpoint.size}", "tile")
+        return (yield from self._standings.verified(target, attempt, newer.sources))
 
-    def _try(self, candidate: Candidate) -> TrustedArchive | None:
+    def _try(self, candidate: Candidate) -> Machine[TrustedArchive | None]:
         """The archive under this checkpoint, if it continues what is remembered."""
         try:
-            trial = self._trial(self._known, candidate)
+            trial = yield from self._trial(self._known, candidate)
         except VerificationFailed as error:
             self._blame(candidate, self._stale(candidate, error))
             return None
@@ -189,15 +191,15 @@ class Refresher:
 
     def _blame(self, candidate: Candidate, error: VerificationFailed | Unavailable) -> None:
         for source in candidate.sources:
-            self._roster.complain(source, error, PATH)
+            self._standings.complain(source, error, PATH)
 
-    def _compare(self, chosen: Candidate, other: Candidate) -> None:
+    def _compare(self, chosen: Candidate, other: Candidate) -> Machine[None]:
         """Demand that a checkpoint no newer than the chosen one agrees with it."""
         behind = chosen.checkpoint.size - other.checkpoint.size
-        trial = self._trial(other.checkpoint.checkpoint, chosen)
+        trial = yield from self._trial(other.checkpoint.checkpoint, chosen)
         if trial.files is not None:
             # Asked before the source is left: perhaps nobody else has the tiles of this tree.
-            impostor = self._contradicts_memory(other)
+            impostor = yield from self._contradicts_memory(other)
             split = self._split(other, chosen.note, trial.files)
             self._blame(other, split)
             if not impostor:
@@ -208,9 +210,9 @@ class Refresher:
             self._blame(other, VerificationFailed(stale, code="stale-checkpoint"))
         elif behind:
             for source in other.sources:
-                self._roster.set_standing(source, Standing.BEHIND)
+                self._standings.set_standing(source, Standing.BEHIND)
 
-    def _contradicts_memory(self, other: Candidate) -> bool:
+    def _contradicts_memory(self, other: Candidate) -> Machine[bool]:
         """Whether what is remembered says which of two contradicting checkpoints is the impostor.
 
         The chosen one continues what is remembered.
@@ -221,6 +223,13 @@ class Refresher:
         if other.checkpoint.size <= self._known.size:
             return True
         try:
-            return self._trial(self._known, other).files is not None
+            return (yield from self._trial(self._known, other)).files is not None
         except (Invalid, Unavailable):
             return False
+
+
+def _both(one: Machine[T], other: Machine[U]) -> Machine[tuple[T, U]]:
+    """Two machines side by side."""
+    pair: list[Machine[Any]] = [one, other]
+    first, second = yield from together(pair)
+    return cast(T, first), cast(U, second)

@@ -4,11 +4,13 @@ Only the user names sources: no URL that an object or an answer holds is ever op
 the policy file, which is the user's own.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from restante import limits
 from restante.client.failures import SourceFailed, SourceOverflow
+from restante.client.machine import Named
 from restante.errors import ConfigError, InvalidEncoding
 from restante.formats.paths import check_path
 from restante.formats.policy import Policy
@@ -105,3 +107,15 @@ def read_policy(path: Path) -> Policy:
         raise ConfigError(
             f"{path}: {error}", code="policy", hint="this file says whom you trust: get it again"
         ) from error
+
+
+def require_sources(sources: Sequence[Named]) -> None:
+    """Raises ConfigError `source` if there is none, or one twice."""
+    if not sources:
+        raise ConfigError(
+            "no source to ask",
+            code="source",
+            hint="name a URL or a folder; this policy file has no contacts",
+        )
+    if len({source.name for source in sources}) != len(sources):
+        raise ConfigError("a source is named twice", code="source")

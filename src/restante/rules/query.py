@@ -7,7 +7,7 @@ belong to a query and a tree size: any source with at least that size continues 
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple, TypeAlias
@@ -18,6 +18,7 @@ from restante.formats import dagcbor
 from restante.formats.contact import WatchNote
 from restante.formats.dagcbor import Fields
 from restante.formats.descriptor import Descriptor
+from restante.rules.committed import Committed
 
 Mode: TypeAlias = Literal["bucket", "exact", "all"]
 MODES: tuple[Mode, ...] = ("bucket", "exact", "all")
@@ -36,6 +37,8 @@ class Found:
     """The window whose batch holds it."""
     raw: bytes
     """The envelope as the network carried it."""
+    read_from: Committed | None = field(default=None, compare=False, repr=False)
+    """The segment that it was read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,10 @@ class Query:
 
     Mode says what is fetched, and so what an observer of all fetches learns:
     `bucket`, in every segment of the range the pages of the topic's bucket, hit or not: the bucket,
-    which many topics share, and never the topic; costs a page or more for each window. `exact`,
-    only pages where the directory shows a hit: cheapest, and tells which topic. `all`, everything:
-    tells the range alone, costs all of its bytes.
+    which many topics share, and never the topic; costs a page or more for each segment. `exact`,
+    only pages where a directory or index shows a hit: cheapest, and tells which topic. `all`,
+    everything: tells the range alone, costs all of its bytes; it reads the smallest segments that
+    are surely still there, and holds the records of one of them (an hour's at most, by default).
     """
 
     topics: tuple[bytes, ...]
@@ -283,30 +287,44 @@ def waits_for(query: Query, d: Descriptor, size: int) -> tuple[int, int | None] 
     return (size, stop) if stop > size else None
 
 
+class Order:
+    """Envelopes by (sent time, id), each once, of windows that are read in ascending order.
+
+    What is sent before `final_before_s(w)` cannot come after window w: it goes out as soon as w is
+    read, so no more than the envelopes of K windows are held, and of the segment read last.
+    """
+
+    def __init__(self, final_before_s: Callable[[int], int]) -> None:
+        self._final_before_s = final_before_s
+        self._held: list[Found] = []
+        self._last: Found | None = None
+
+    def push(self, window: int, batch: Iterable[Found]) -> Iterator[Found]:
+        """Take what was found up to a window, its last; what is final then."""
+        for found in batch:
+            heappush(self._held, found)
+        return self._out(self._final_before_s(window))
+
+    def rest(self) -> Iterator[Found]:
+        """All that is left, once everything was read."""
+        return self._out(None)
+
+    def _out(self, bound: int | None) -> Iterator[Found]:
+        while self._held and (bound is None or self._held[0].sent_s < bound):
+            found = heappop(self._held)
+            if self._last is None or found.id != self._last.id:
+                yield found
+            self._last = found
+
+
 def in_order(
     batches: Iterable[tuple[int, Iterable[Found]]], final_before_s: Callable[[int], int]
 ) -> Iterator[Found]:
-    """Envelopes by (sent time, id), each once, of batches by ascending window.
-
-    What is sent before `final_before_s(w)` cannot come after window w: it goes out as soon as w is
-    read, so no more than the envelopes of K windows are held.
-    """
-    held: list[Found] = []
-    last: Found | None = None
+    """The envelopes of batches by ascending window, in the order of answers."""
+    order = Order(final_before_s)
     for window, batch in batches:
-        for found in batch:
-            heappush(held, found)
-        bound = final_before_s(window)
-        while held and held[0].sent_s < bound:
-            found = heappop(held)
-            if last is None or found.id != last.id:
-                yield found
-            last = found
-    while held:
-        found = heappop(held)
-        if last is None or found.id != last.id:
-            yield found
-        last = found
+        yield from order.push(window, batch)
+    yield from order.rest()
 
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]

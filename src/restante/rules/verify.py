@@ -2,6 +2,7 @@
 
     policy → descriptor → checkpoint → (continues the remembered one) → log entry
            → segment root → page-table and directory blocks → pages → envelopes
+             or index root → index blocks → pages of the segments below
 
 Bytes in, typed values out; who fetches them is the caller's question. A call out of order is a
 RuntimeError. What fails is VerificationFailed with a code of `CODES`: the source is to be left. It
@@ -19,10 +20,17 @@ from restante.formats.checkpoint import Checkpoint
 from restante.formats.descriptor import Descriptor
 from restante.formats.entry import LogEntry
 from restante.formats.policy import Policy, VerifiedCheckpoint
-from restante.formats.tiles import WIDTH, Get, LogReader
+from restante.formats.tiles import (
+    WIDTH,
+    Get,
+    LogReader,
+    entries_path,
+    parse_tile_path,
+    tiles_to_verify,
+)
 
 NETWORKS = frozenset({"whisper-v6"})
-"""Networks whose envelopes can be read here: see `verify_segment.READERS`."""
+"""Networks whose envelopes can be read here: see `verify_page.READERS`."""
 
 CODES: dict[str, str] = {
     "no-set": "the policy names no validator set, so nothing says which descriptor is right",
@@ -41,12 +49,15 @@ CODES: dict[str, str] = {
     "sent-bounds": "a sent time that R0 does not allow in its window",
     "truncated": "fewer bytes than the object has",
     "root-hash": "a segment's root is not the one that the log entry names",
-    "root-contradicts-entry": "the root's counts, times or depth are not its log entry's",
+    "root-contradicts-entry": "a root is of other windows, counts, times or depth than named for",
+    "index-block": "a block or table of an index is not the one named, or contradicts itself",
+    "index-contradicts-entry": "an index and a log entry say different things of one segment",
     "page-table": "a page-table block is not the one that the root names",
     "directory": "a directory block is not the one that the root names",
     "page-hash": "a page is not the one that the page table names",
     "page-content": "a page has the right hash and breaks the format, its order or its bucket",
     "directory-contradicts-page": "the directory names other topics than the pages hold",
+    "index-contradicts-page": "an index names other topics or sent times than the pages hold",
     "watch": "not a watch note of its validator",
 }
 """Every code that verification fails with, and what it means."""
@@ -72,6 +83,16 @@ def failing_as(code: str, fault: type[VerificationFailed] = VerificationFailed) 
         raise fault(str(error), code=named) from error
 
 
+@contextmanager
+def by_hash(code: str) -> Iterator[None]:
+    """A block with another hash is its source's lie; one with the right hash is the set's fault."""
+    try:
+        yield
+    except Invalid as error:
+        fault = VerificationFailed if error.code == "block-hash" else SetFault
+        raise fault(str(error), code=code) from error
+
+
 def check_note(policy: Policy, data: bytes) -> VerifiedCheckpoint:
     """The checkpoint of a note that satisfies the policy, of whatever size.
 
@@ -95,6 +116,9 @@ class TrustedArchive:
         self._trusted: VerifiedCheckpoint | None = None
         self._log: LogReader | None = None
         self._get: Get | None = None
+        self._reads: list[str] = []
+        self._held: set[str] = set()
+        """Paths of the tiles that were verified under the candidate and are kept."""
 
     @property
     def descriptor(self) -> Descriptor:
@@ -148,7 +172,15 @@ class TrustedArchive:
             )
         self._candidate = found
         self._log = LogReader(self._read, found.size, found.root)
+        self._held.clear()
         return found
+
+    def wanted_for_accept(self) -> list[str]:
+        """The tiles that `accept` reads at least, so that they can be had at once."""
+        known, found = self.remembered, self._candidate
+        if known is None or found is None or not 0 < known.size < found.size:
+            return []
+        return [tile.path for tile in tiles_to_verify(known.size - 1, known.size, found.size)]
 
     def accept(self, get: Get) -> VerifiedCheckpoint:
         """Accept the candidate once its tiles prove that it continues the remembered checkpoint.
@@ -171,6 +203,13 @@ class TrustedArchive:
         with self._reading(get):
             self._log.check_consistent(older.size, older.root)
 
+    def wanted_for_bundle(self, n: int) -> list[str]:
+        """The files that `bundle` reads, but for those that were verified before."""
+        size = self.checkpoint.size
+        first, last = WIDTH * n, min(WIDTH * (n + 1), size)
+        above = [tile.path for tile in tiles_to_verify(first, last, size)]
+        return [entries_path(n, last - first), *(p for p in above if p not in self._held)]
+
     def bundle(self, n: int, get: Get) -> list[LogEntry]:
         """The log entries of windows [256 n, 256 n + 256), as far as the checkpoint has them.
 
@@ -186,6 +225,7 @@ class TrustedArchive:
     def _entry(self, window: int, leaf: bytes) -> LogEntry:
         with failing_as("entry", SetFault):
             entry = entries.parse(leaf)
+            entries.check_rollups(entry, self.descriptor)
         if entry.window != window:
             raise SetFault(f"entry {window} is of window {entry.window}", code="wrong-window")
         least, greatest = self.descriptor.sent_bounds_s(window)
@@ -197,17 +237,27 @@ class TrustedArchive:
     @contextmanager
     def _reading(self, get: Get) -> Iterator[None]:
         # The log reader keeps what it verified, whoever served it; each call names its own source.
-        self._get = get
+        self._get, self._reads = get, []
         try:
             with failing_as("tile"), renamed({"consistency": "split-view"}):
                 yield
+            self._held.update(path for path in self._reads if _is_kept(path))
         finally:
             self._get = None
 
     def _read(self, path: str) -> bytes:
         if self._get is None:
             raise RuntimeError("no source was named")
+        self._reads.append(path)
         return self._get(path)
+
+
+def _is_kept(path: str) -> bool:
+    """Whether the log reader keeps a file for good: full tiles of leaves make room, and bundles."""
+    if path.startswith("tile/entries/"):
+        return False
+    tile = parse_tile_path(path)
+    return tile.level > 0 or tile.width < WIDTH
 
 
 @contextmanager

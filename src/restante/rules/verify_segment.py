@@ -1,19 +1,16 @@
-"""One batch, from its root down to envelopes: which bytes are needed, and that they are right."""
+"""One segment, from its root down to envelopes: which bytes are needed, and that they are right."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import compress, pairwise
 from operator import not_
 from typing import NamedTuple
 
 from restante import limits
 from restante.errors import Invalid, InvalidEncoding, VerificationFailed
-from restante.formats import car, varint, whisper
+from restante.formats import car, varint
 from restante.formats.descriptor import Descriptor
-from restante.formats.entry import LogEntry
 from restante.formats.layout import (
-    PREFIX_BYTES,
     Layout,
     PageRange,
     directory_blocks_for,
@@ -24,8 +21,8 @@ from restante.formats.page import (
     TOPIC_KEY_MAX,
     Member,
     PageRow,
-    bucket_of,
     bucket_range,
+    depth_of,
     require_follows,
     topic_key,
 )
@@ -33,28 +30,14 @@ from restante.formats.root import PageBlock, SegmentRoot, parse_root
 from restante.formats.segment import (
     check_directory,
     check_directory_block,
-    check_page,
     check_page_block,
     check_root,
 )
+from restante.rules.committed import Committed
+from restante.rules.first_bytes import ROOT_LENGTH_BYTES, root_section_end
 from restante.rules.query import Mode
-from restante.rules.verify import SetFault, failing_as, renamed
-
-
-class Reading(NamedTuple):
-    """What a client reads of an envelope."""
-
-    topic: bytes
-    sent_s: int
-
-
-def _read_whisper(raw: bytes) -> Reading:
-    scanned = whisper.scan(raw)
-    return Reading(scanned.topic, scanned.expiry_s - scanned.ttl_s)
-
-
-READERS: dict[str, Callable[[bytes], Reading]] = {"whisper-v6": _read_whisper}
-"""Network → its envelopes' reader, which raises InvalidEncoding."""
+from restante.rules.verify import SetFault, by_hash, failing_as, renamed
+from restante.rules.verify_page import PageReader, pages_of
 
 
 class Piece(NamedTuple):
@@ -64,7 +47,7 @@ class Piece(NamedTuple):
     offset: int
     length: int
     kind: str
-    """`page-table`, `directory` or `pages`."""
+    """`root` (the rest of it), `page-table`, `directory` or `pages`."""
     number: int
     """Which block, or which range of pages."""
 
@@ -80,13 +63,29 @@ def key_ranges(
 
 
 class TrustedSegment:
-    """One batch, read from its root down: `read_prefix`, then `take` while `needs` names pieces."""
+    """One segment of bodies, read from its root down.
 
-    def __init__(self, d: Descriptor, entry: LogEntry, mode: Mode, topics: Sequence[bytes]) -> None:
+    `read_prefix`, then `take` while `needs` names pieces. In exact mode, pages that hold nothing of
+    `windows` (all by default) are passed over where the page table shows it; `members` may still
+    hold records of other windows, and of other topics.
+    """
+
+    def __init__(
+        self,
+        d: Descriptor,
+        of: Committed,
+        mode: Mode,
+        topics: Sequence[bytes],
+        windows: range | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """With `keep`, the verified blocks stay: see `blocks`."""
         self._d = d
-        self._entry = entry
+        self._of = of
         self._mode = mode
         self._topics = topics
+        self._windows = range(of.span.first, of.span.stop) if windows is None else windows
         self._layout: Layout | None = None
         self._prefix = b""
         self._ranges: list[tuple[int, int]] = []
@@ -95,8 +94,12 @@ class TrustedSegment:
         self._wanted: list[PageRange] | None = None
         self._needed: list[Piece] = []
         self._pages: dict[int, list[Member]] = {}
+        self._passed: set[int] = set()
+        """Topic keys that pages begin with which were passed over."""
         self._following: dict[PageRow, PageRow] = {}
-        self._last: tuple[bytes, Reading] | None = None
+        self._reader = PageReader(d)
+        self.blocks: dict[bytes, bytes] | None = {} if keep else None
+        """CID → block: root, page-table blocks and pages, as far as they were read."""
 
     @property
     def layout(self) -> Layout:
@@ -105,37 +108,45 @@ class TrustedSegment:
             raise RuntimeError("the root comes first")
         return self._layout
 
-    def read_prefix(self, data: bytes) -> SegmentRoot:
-        """Take the first bytes (PREFIX_BYTES, or all there are) of part 0.
+    def read_prefix(self, data: bytes, asked: int | None = None) -> None:
+        """Take the first bytes of part 0.
 
+        `asked` is how many were asked for: fewer mean that the file ends there (None: they are all
+        there is); with as many, the rest of a longer root is a piece of `needs`.
         Raises VerificationFailed `root-hash`, `wrong-set`, `wrong-window`, `truncated`; SetFault
         `root-contradicts-entry`.
         """
         if self._layout is not None:
             raise RuntimeError("the root was read")
+        self._prefix = data
+        missing = root_section_end(data) - len(data)
+        if missing > 0 and asked is not None and len(data) >= asked:
+            self._needed = [Piece(0, len(data), missing, "root", 0)]
+            return
+        self._read_root(data)
+
+    def _read_root(self, data: bytes) -> None:
         try:
-            layout = locate(data, self._entry.segment)
+            layout = locate(data, self._of.cid)
         except Invalid as error:
-            code = _diagnosis(data, self._entry, self._d.set_id)
+            code = _diagnosis(data, self._of, self._d.set_id)
             fault = SetFault if code == "root-contradicts-entry" else VerificationFailed
-            raise fault(f"segment {self._entry.window}: {error}", code=code) from error
+            raise fault(f"{self._of}: {error}", code=code) from error
         with failing_as("root-contradicts-entry", SetFault):
-            check_root(
-                layout.root,
-                self._entry,
-                set_id=self._d.set_id,
-                bucket_bits=self._d.bucket_bits,
-            )
+            check_committed(layout.root, self._of, self._d)
         self._layout, self._prefix = layout, data
-        root = layout.root
-        self._ranges = key_ranges(self._mode, self._topics, self._d.set_id, root.depth)
+        if self.blocks is not None:
+            self.blocks[self._of.cid] = car.read_section(
+                data, car.HEADER_BYTES, limits.SEGMENT_ROOT_MAX_BYTES
+            )[1]
+        self._ranges = key_ranges(self._mode, self._topics, self._d.set_id, layout.root.depth)
         self._need_tables(layout)
         self._advance()
-        return root
 
     def needs(self) -> list[Piece]:
         """What is to be fetched and taken next; empty once everything was verified."""
-        self.layout  # noqa: B018 - the order of calls
+        if not self._needed:
+            self.layout  # noqa: B018 - the order of calls
         return list(self._needed)
 
     def take(self, piece: Piece, data: bytes) -> None:
@@ -146,6 +157,10 @@ class TrustedSegment:
         """
         if piece not in self._needed:
             raise RuntimeError("nobody asked for that piece")
+        if piece.kind == "root":
+            self._needed = []
+            self._read_root(self._prefix + data[: piece.length])
+            return
         self._verify(piece, data)
         self._needed.remove(piece)
         if not self._needed:
@@ -194,16 +209,15 @@ class TrustedSegment:
         root = self.layout.root
         if len(data) < piece.length:
             raise VerificationFailed(
-                f"window {self._entry.window}, {piece.kind}: {len(data)} of {piece.length} bytes",
-                code="truncated",
+                f"{self._of}, {piece.kind}: {len(data)} of {piece.length} bytes", code="truncated"
             )
         data = data[: piece.length]
         if piece.kind == "page-table":
-            with _by_hash("page-table"):
+            with by_hash("page-table"):
                 block = (root.page_blocks or ())[piece.number]
                 self._rows[piece.number] = self._page_block(piece.number, block, data)
         elif piece.kind == "directory":
-            with _by_hash("directory"):
+            with by_hash("directory"):
                 listed = (root.directory_blocks or ())[piece.number]
                 self._keys[piece.number] = check_directory_block(listed, data)
         else:
@@ -213,6 +227,7 @@ class TrustedSegment:
         """The rows of a page-table block; they follow those of the block before, if it is known."""
         before = self._rows.get(number - 1)
         rows = check_page_block(block, data, before[-1] if before else None)
+        self._keep(block.cid, data)
         after = self._rows.get(number + 1)
         if after is not None:
             require_follows(rows[-1], after[0])
@@ -254,23 +269,16 @@ class TrustedSegment:
     def _need_pages(self) -> None:
         rows, directory = self._table(), self._directory()
         self._check_count(rows)
-        depth = self.layout.root.depth
-        firsts = [row.topic_key for row in rows]
-        wanted: dict[int, None] = {}
+        wanted: set[int] = set()
         for low, high in self._ranges:
-            if self._mode == "exact":
-                if directory is not None and _holds(directory, low):
-                    # The last page that begins before the key may hold it, and all that begin
-                    # with it; no other bucket's.
-                    first = max(0, bisect_left(firsts, low) - 1)
-                    inside = range(first, bisect_right(firsts, low))
-                    bucket = bucket_of(low, depth)
-                    wanted |= dict.fromkeys(
-                        i for i in inside if bucket_of(firsts[i], depth) == bucket
-                    )
-            else:
-                inside = range(bisect_left(firsts, low), bisect_right(firsts, high))
-                wanted |= dict.fromkeys(inside)
+            if self._mode != "exact":
+                firsts = [row.topic_key for row in rows]
+                wanted.update(range(bisect_left(firsts, low), bisect_right(firsts, high)))
+            elif directory is not None and _holds(directory, low):
+                found = pages_of(rows, low, self.layout.root.depth, self._windows)
+                wanted.update(found.rows)
+                if found.shown:
+                    self._passed.add(low)
         self._following = dict(pairwise(rows))
         ranges = self.layout.page_ranges(rows[i] for i in sorted(wanted))
         self._wanted = self._cut_at_prefix(ranges)
@@ -298,21 +306,14 @@ class TrustedSegment:
             pages = self._wanted[piece.number].pages(data)
         root = self.layout.root
         members: list[Member] = []
-        with failing_as("page-content", SetFault):
-            for row, page in pages:
-                members += check_page(
-                    root,
-                    row,
-                    page,
-                    self._topic_of,
-                    self._sent_of,
-                    following=self._following.get(row),
-                )
-        for member in members:
-            least, greatest = self._d.sent_bounds_s(member.window)
-            if not least <= member.sent_s <= greatest:
-                raise SetFault("an envelope's sent time is outside its window", code="sent-bounds")
+        for row, page in pages:
+            members += self._reader.members(root, row, page, self._following.get(row))
+            self._keep(row.cid, page)
         self._pages[piece.number] = members
+
+    def _keep(self, cid: bytes, block: bytes) -> None:
+        if self.blocks is not None:
+            self.blocks[cid] = block
 
     def _check_directory(self) -> None:
         directory = self._directory()
@@ -323,19 +324,7 @@ class TrustedSegment:
             return
         with failing_as("directory-contradicts-page", SetFault):
             for low, high in self._ranges:
-                check_directory(directory, held, low, high)
-
-    # check_page asks for both of each envelope, one after the other: read it once.
-
-    def _topic_of(self, raw: bytes) -> bytes:
-        self._last = (raw, READERS[self._d.network](raw))
-        return self._last[1].topic
-
-    def _sent_of(self, raw: bytes) -> int:
-        if self._last is None or self._last[0] is not raw:
-            self._topic_of(raw)
-        assert self._last is not None
-        return self._last[1].sent_s
+                check_directory(directory, [*held, *self._passed], low, high)
 
 
 def _holds(ascending: Sequence[int], key: int) -> bool:
@@ -343,25 +332,33 @@ def _holds(ascending: Sequence[int], key: int) -> bool:
     return at < len(ascending) and ascending[at] == key
 
 
-@contextmanager
-def _by_hash(code: str) -> Iterator[None]:
-    """A block with another hash is its source's lie; one with the right hash is the set's fault."""
-    try:
-        yield
-    except Invalid as error:
-        fault = VerificationFailed if error.code == "block-hash" else SetFault
-        raise fault(str(error), code=code) from error
+def check_committed(root: SegmentRoot, of: Committed, d: Descriptor) -> None:
+    """Refuse a root that is not of what the log names it for.
+
+    Raises VerificationFailed, code `root-contradicts-entry`.
+    """
+    if of.entry is not None:
+        check_root(root, of.entry, set_id=d.set_id, bucket_bits=d.bucket_bits)
+        return
+    span = of.span
+    claimed = (root.set_id, root.level, root.first_window, root.windows, root.depth)
+    expected = (d.set_id, span.level, span.first, span.windows)
+    if claimed != (*expected, depth_of(root.bytes_, d.bucket_bits)):
+        raise VerificationFailed(
+            f"the root of {of} is of other windows, or another depth",
+            code="root-contradicts-entry",
+        )
 
 
-def _diagnosis(prefix: bytes, entry: LogEntry, set_id: bytes) -> str:
-    """Why a segment's first bytes do not hold the root that the log entry names."""
+def _diagnosis(prefix: bytes, of: Committed, set_id: bytes) -> str:
+    """Why a segment's first bytes do not hold the root that the log names."""
     try:
         named, at = car.read_header(prefix)
-        length, start = varint.decode(prefix, at)
+        varint.decode(prefix, at)
     except InvalidEncoding:
-        return "truncated" if len(prefix) < car.HEADER_BYTES + 2 else "root-hash"
-    if named == entry.segment:
-        if start + length > len(prefix) and len(prefix) < PREFIX_BYTES:
+        return "truncated" if len(prefix) < ROOT_LENGTH_BYTES else "root-hash"
+    if named == of.cid:
+        if root_section_end(prefix) > len(prefix):
             return "truncated"
         try:
             cid, _, _ = car.read_section(prefix, at, limits.SEGMENT_ROOT_MAX_BYTES)
@@ -375,4 +372,4 @@ def _diagnosis(prefix: bytes, entry: LogEntry, set_id: bytes) -> str:
         return "root-hash"
     if root.set_id != set_id:
         return "wrong-set"
-    return "wrong-window" if root.first_window != entry.window else "root-hash"
+    return "wrong-window" if root.first_window != of.span.first else "root-hash"

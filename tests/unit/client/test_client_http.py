@@ -1,5 +1,6 @@
 """HTTP sources against a loopback server that does every wrong thing."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -17,6 +18,7 @@ from restante.client import (
     SourceOverflow,
     parse_source,
 )
+from restante.client.aio_sources import AsyncHttpSource
 from restante.client.failures import CODES
 from restante.client.http import HttpSource
 from restante.client.sources import sources_of
@@ -75,15 +77,50 @@ class Server:
             assert not thread.is_alive()
 
 
+class Blocking:
+    """An asynchronous source, driven by a loop in a thread of its own."""
+
+    def __init__(self, url, **options):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.source = AsyncHttpSource(url, **options)
+        self.name = self.source.name
+
+    def wait(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+
+    def get(self, path, **range_):
+        return self.wait(self.source.fetch(path, **range_))
+
+    def close(self):
+        if not self.loop.is_closed():
+            self.wait(self.source.aclose())
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(5)
+            self.loop.close()
+
+
+FACES = {"threads": HttpSource, "asyncio": Blocking}
+
+
+@pytest.fixture(params=FACES)
+def face(request):
+    """Both kinds of sources answer alike."""
+    return FACES[request.param]
+
+
 @pytest.fixture
-def serve():
-    """Start a server, and a source of it with short time-outs."""
+def serve(request):
+    """Start a server, and a source of it with short time-outs, of the test's face if it has one."""
     opened = []
+    names = request.fixturenames
+    kind = request.getfixturevalue("face") if "face" in names else HttpSource
 
     def start(answer, **options):
         server = Server(answer)
         options = {"grace_s": GRACE_S, "min_bytes_per_s": 100_000, **options}
-        source = HttpSource(server.url, **options)
+        source = kind(server.url, **options)
         opened.extend([source, server])
         return source, server
 
@@ -121,7 +158,7 @@ def good(send, head):
     send(response("206 Partial", part, f"Content-Range: bytes {first}-{end}/{len(BODY)}"))
 
 
-def test_whole_files_and_ranges(serve):
+def test_whole_files_and_ranges(face, serve):
     source, server = serve(good)
     assert source.get("checkpoint", max_bytes=1 << 20) == BODY
     assert source.get("checkpoint", offset=5, length=7, max_bytes=99) == BODY[5:12]
@@ -145,7 +182,7 @@ def test_the_base_url_may_have_a_path(serve):
     }
 
 
-def test_a_server_that_ignores_ranges(serve):
+def test_a_server_that_ignores_ranges(face, serve):
     source, _ = serve(lambda send, _: send(response("200 OK", BODY)))
     assert source.get("checkpoint", offset=5, length=7, max_bytes=7) == BODY[5:12]
     assert source.get("checkpoint", offset=len(BODY) + 5, length=7, max_bytes=7) == b""
@@ -153,7 +190,7 @@ def test_a_server_that_ignores_ranges(serve):
         source.get("checkpoint", offset=limits.CAR_MAX_BYTES, length=7, max_bytes=7)
 
 
-def test_paths_are_those_of_an_archive(serve):
+def test_paths_are_those_of_an_archive(face, serve):
     source, server = serve(good)
     for path in ("../secret", "checkpoint?x=1", "http://elsewhere/checkpoint", "x y", ""):
         with pytest.raises(InvalidEncoding):
@@ -161,8 +198,8 @@ def test_paths_are_those_of_an_archive(serve):
     assert server.heads == []
 
 
-def endless(send, head):
-    send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+def endless(send, head, status=b"200 OK"):
+    send(b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
         send(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
@@ -237,6 +274,11 @@ WRONG = {
     "not HTTP": (fixed(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", close=True), "source-protocol"),
     "not found": (fixed(response("404 Not Found")), "not-found"),
     "gone": (fixed(response("410 Gone")), "not-found"),
+    "gone, in words": (fixed(response("410 Gone", b'{"code": "gone"}')), "not-found"),
+    "gone, in nonsense": (fixed(response("410 Gone", b"[" * 4_000)), "not-found"),
+    "gone, without end": (lambda send, head: endless(send, head, b"410 Gone"), "not-found"),
+    "withheld": (fixed(response("410 Gone", b'{"code": "withheld"}')), "withheld"),
+    "withheld, they say": (fixed(response("404 No", b'{"code": "withheld"}')), "not-found"),
     "broken": (fixed(response("500 Oops")), "source-status"),
     "busy": (fixed(response("503 Busy")), "source-status"),
     "elsewhere": (fixed(response("302 Found", b"", "Location: /checkpoint")), "source-status"),
@@ -253,7 +295,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_answers_have_names_and_an_end(serve, name):
+def test_wrong_answers_have_names_and_an_end(face, serve, name):
     answer, code = WRONG[name]
     assert code in CODES
     source, _ = serve(answer)
@@ -269,20 +311,20 @@ def test_wrong_answers_have_names_and_an_end(serve, name):
     "content_range",
     ["bytes 4-10/99", "bytes 6-12/99", "bytes 5-12/99", "bytes */99", "bytes 5-4/9", "x", ""],
 )
-def test_another_range_than_was_asked_for(serve, content_range):
+def test_another_range_than_was_asked_for(face, serve, content_range):
     source, _ = serve(fixed(response("206 P", b"1234567", f"Content-Range: {content_range}")))
     with pytest.raises(SourceFailed) as caught:
         source.get("checkpoint", offset=5, length=7, max_bytes=99)
     assert caught.value.code == "source-truncated"
 
 
-def test_a_range_that_is_longer_than_it_says(serve):
+def test_a_range_that_is_longer_than_it_says(face, serve):
     source, _ = serve(fixed(response("206 P", bytes(70), "Content-Range: bytes 5-11/99")))
     with pytest.raises(SourceOverflow):
         source.get("checkpoint", offset=5, length=7, max_bytes=99)
 
 
-def test_a_slow_body_that_keeps_the_pace_is_read(serve):
+def test_a_slow_body_that_keeps_the_pace_is_read(face, serve):
     def steady(send, head):
         send(f"HTTP/1.1 200 OK\r\nContent-Length: {40 * 256}\r\n\r\n".encode())
         for at in range(40):
@@ -293,25 +335,25 @@ def test_a_slow_body_that_keeps_the_pace_is_read(serve):
     assert source.get("checkpoint", max_bytes=1 << 20) == BODY
 
 
-def test_nobody_listens():
+def test_nobody_listens(face):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    source = HttpSource(url)
+    source = face(url)
     with pytest.raises(SourceFailed) as caught:
         source.get("checkpoint", max_bytes=9)
     assert caught.value.code == "source-unreachable"
     source.close()
 
 
-def test_a_host_that_no_resolver_takes():
-    source = HttpSource(f"http://{'a' * 300}/")
+def test_a_host_that_no_resolver_takes(face):
+    source = face(f"http://{'a' * 300}/")
     with pytest.raises(SourceFailed) as caught:
         source.get("checkpoint", max_bytes=9)
     assert caught.value.code == "source-unreachable"
     source.close()
 
 
-def test_a_kept_connection_that_was_closed_meanwhile(serve):
+def test_a_kept_connection_that_was_closed_meanwhile(face, serve):
     def once(send, head):
         good(send, head)
         return "close" if len(server.heads) == 1 else None
@@ -351,9 +393,9 @@ def test_blocks_by_cid(serve):
     assert caught.value.code == "block-hash"
 
 
-def test_through_an_http_proxy(serve):
+def test_through_an_http_proxy(face, serve):
     _, proxy = serve(good)
-    source = HttpSource("http://archive.invalid/base", proxy=proxy.url)
+    source = face("http://archive.invalid/base", proxy=proxy.url)
     assert source.get("checkpoint", max_bytes=1 << 20) == BODY
     assert proxy.heads[0].startswith("GET http://archive.invalid/base/checkpoint ")
     source.close()
@@ -391,12 +433,12 @@ def socks5(asked, target):
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-def test_through_a_socks_proxy(serve, scheme):
+def test_through_a_socks_proxy(face, serve, scheme):
     _, server = serve(good)
     asked = []
     listener, thread = socks5(asked, server.socket.getsockname())
     with listener:
-        source = HttpSource(
+        source = face(
             "http://archive.invalid/", proxy=f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         )
         # The proxy resolves the name: this machine's resolver learns nothing.
@@ -407,10 +449,10 @@ def test_through_a_socks_proxy(serve, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "http"])
-def test_a_proxy_that_is_away(scheme):
+def test_a_proxy_that_is_away(face, scheme):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    source = HttpSource("http://archive.invalid/", proxy=f"{scheme}://127.0.0.1:{port}")
+    source = face("http://archive.invalid/", proxy=f"{scheme}://127.0.0.1:{port}")
     with pytest.raises(SourceFailed) as caught:
         source.get("checkpoint", max_bytes=1)
     assert caught.value.code == "source-unreachable"
@@ -420,14 +462,16 @@ def test_a_proxy_that_is_away(scheme):
 @pytest.mark.parametrize(
     "url", ["http://", "ftp://x/", "http://x/?q=1", "http://x/#f", "http://[::", "http://x:99999/"]
 )
-def test_what_is_no_base_url(url):
+@pytest.mark.parametrize("kind", [HttpSource, AsyncHttpSource])
+def test_what_is_no_base_url(kind, url):
     with pytest.raises(ConfigError):
-        HttpSource(url)
+        kind(url)
 
 
-def test_proxies_that_cannot_be_used():
+@pytest.mark.parametrize("kind", [HttpSource, AsyncHttpSource])
+def test_proxies_that_cannot_be_used(kind):
     with pytest.raises(ConfigError) as caught:
-        HttpSource("http://x", proxy="gopher://x")
+        kind("http://x", proxy="gopher://x")
     assert caught.value.code == "proxy"
 
 
@@ -469,7 +513,7 @@ def folder(root):
     return answer
 
 
-def test_a_slow_liar_costs_its_time_once(serve, tmp_path):
+def test_a_slow_liar_costs_its_time_once(face, serve, tmp_path):
     envelopes = {w: [envelope(b"aaaa", D.start_s(w))] for w in range(12)}
     archive = make_archive(tmp_path, envelopes, 12, made=MADE)
     whole = folder(tmp_path)

@@ -15,9 +15,11 @@ from restante.formats.note import Note
 from restante.formats.page import topic_key
 from restante.formats.policy import Policy
 from restante.formats.segment import build
-from restante.rules import verify, verify_segment
+from restante.rules import verify, verify_page
+from restante.rules.committed import Committed
 from restante.rules.verify import SetFault, TrustedArchive, check_note
-from restante.rules.verify_segment import READERS, TrustedSegment
+from restante.rules.verify_page import READERS
+from restante.rules.verify_segment import TrustedSegment
 from restante.testing.archive_fixture import (
     envelope,
     make_archive,
@@ -89,7 +91,9 @@ def test_out_of_order_is_a_programming_error(archive):
     known.accept(archive.read)
     with pytest.raises(RuntimeError):
         known.bundle(1, archive.read)
-    segment = TrustedSegment(D, known.bundle(0, archive.read)[0], "bucket", (b"aaaa",))
+    segment = TrustedSegment(
+        D, Committed.batch(known.bundle(0, archive.read)[0]), "bucket", (b"aaaa",)
+    )
     for call in (segment.needs, segment.members, lambda: segment.layout):
         with pytest.raises(RuntimeError):
             call()
@@ -275,7 +279,7 @@ class Fetcher:
 
 def read(segment, mode, topics, prefix_bytes, change=lambda piece, data: data):
     fetch = Fetcher(segment)
-    found = TrustedSegment(D, segment.entry(), mode, topics)
+    found = TrustedSegment(D, Committed.batch(segment.entry()), mode, topics)
     found.read_prefix(fetch.parts[0][:prefix_bytes])
     while needs := found.needs():
         for piece in needs:
@@ -381,14 +385,14 @@ def test_each_piece_is_checked(small, kind, mode, code):
 def test_a_page_in_the_prefix_is_checked_too():
     segment, _, _ = batch(count=3)
     data = segment.cars()[0]
-    found = TrustedSegment(D, segment.entry(), "all", ())
+    found = TrustedSegment(D, Committed.batch(segment.entry()), "all", ())
     with failing("page-hash"):
         found.read_prefix(flip(data))
 
 
 def test_a_piece_that_nobody_asked_for(small):
     segment, _, _ = batch()
-    found = TrustedSegment(D, segment.entry(), "all", ())
+    found = TrustedSegment(D, Committed.batch(segment.entry()), "all", ())
     found.read_prefix(segment.cars()[0][: root_end(segment)])
     with pytest.raises(RuntimeError):
         found.take(found.needs()[0]._replace(length=1), b"x")
@@ -401,7 +405,7 @@ def test_a_piece_that_nobody_asked_for(small):
 def test_roots():
     segment, _, _ = batch(count=3)
     data = segment.cars()[0]
-    found = lambda: TrustedSegment(D, segment.entry(), "bucket", (b"aaaa",))  # noqa: E731
+    found = lambda: TrustedSegment(D, Committed.batch(segment.entry()), "bucket", (b"aaaa",))  # noqa: E731
     foreign = make_set(seed=1)
     other_set = build(foreign.set_id, [], 0, bucket_bits=6).cars()[0]
     other_window = batch(count=3, window=5)[0].cars()[0]
@@ -426,7 +430,7 @@ def test_a_root_that_contradicts_its_entry_is_the_sets_fault():
     segment, _, _ = batch(count=3)
     entry = dataclasses.replace(segment.entry(), count=4)
     with failing("root-contradicts-entry", SetFault):
-        TrustedSegment(D, entry, "all", ()).read_prefix(segment.cars()[0])
+        TrustedSegment(D, Committed.batch(entry), "all", ()).read_prefix(segment.cars()[0])
 
 
 def forged(segment, **fields):
@@ -545,7 +549,7 @@ def test_impossible_sent_times_are_the_sets_fault():
 
 
 def test_the_reader_of_every_network_is_there():
-    assert set(verify_segment.READERS) == verify.NETWORKS
+    assert set(verify_page.READERS) == verify.NETWORKS
 
 
 def test_every_code_is_explained():

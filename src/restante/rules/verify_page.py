@@ -1,0 +1,101 @@
+"""Pages, whichever table names them: their envelopes read, and everything about them checked."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from restante.formats import whisper
+from restante.formats.descriptor import Descriptor
+from restante.formats.page import Member, PageRow, bucket_of
+from restante.formats.root import SegmentRoot
+from restante.formats.segment import check_page
+from restante.rules.verify import SetFault, failing_as
+
+
+class Reading(NamedTuple):
+    """What a client reads of an envelope."""
+
+    topic: bytes
+    sent_s: int
+
+
+def _read_whisper(raw: bytes) -> Reading:
+    scanned = whisper.scan(raw)
+    return Reading(scanned.topic, scanned.expiry_s - scanned.ttl_s)
+
+
+READERS: dict[str, Callable[[bytes], Reading]] = {"whisper-v6": _read_whisper}
+"""Network → its envelopes' reader, which raises InvalidEncoding."""
+
+
+class PageReader:
+    """Reads pages of one set's segments."""
+
+    def __init__(self, d: Descriptor) -> None:
+        self._d = d
+        self._read = READERS[d.network]
+        self._last: tuple[bytes, Reading] | None = None
+
+    def members(
+        self, root: SegmentRoot, row: PageRow, page: bytes, following: PageRow | None
+    ) -> list[Member]:
+        """The members of a page whose hash was checked; `following` is the table's next row.
+
+        Raises SetFault `page-content`, `sent-bounds`.
+        """
+        with failing_as("page-content", SetFault):
+            members = check_page(
+                root, row, page, self._topic_of, self._sent_of, following=following
+            )
+        for member in members:
+            least, greatest = self._d.sent_bounds_s(member.window)
+            if not least <= member.sent_s <= greatest:
+                raise SetFault("an envelope's sent time is outside its window", code="sent-bounds")
+        return members
+
+    # check_page asks for both of each envelope, one after the other: read it once.
+
+    def _topic_of(self, raw: bytes) -> bytes:
+        self._last = (raw, self._read(raw))
+        return self._last[1].topic
+
+    def _sent_of(self, raw: bytes) -> int:
+        if self._last is None or self._last[0] is not raw:
+            self._topic_of(raw)
+        assert self._last is not None
+        return self._last[1].sent_s
+
+
+class Needed(NamedTuple):
+    """What of a run of rows exact mode reads for one topic key."""
+
+    rows: list[int]
+    """Indices of the rows of pages that may hold what is asked for."""
+    shown: bool
+    """Whether a row that is passed over begins with the key, and so shows that it is there."""
+
+
+def pages_of(rows: Sequence[PageRow], key: int, depth: int, windows: range) -> Needed:
+    """Which pages may hold records of a topic key in some windows.
+
+    The last page that begins before the key may hold it, and all that begin with it; no other
+    bucket's. A busy topic fills pages of its own, whose windows follow from their rows.
+    """
+    firsts = [row.topic_key for row in rows]
+    before = max(0, bisect_left(firsts, key) - 1)
+    bucket = bucket_of(key, depth)
+    found: list[int] = []
+    shown = False
+    for i in range(before, bisect_right(firsts, key)):
+        row = rows[i]
+        if bucket_of(row.topic_key, depth) != bucket:
+            continue
+        begins = row.topic_key == key
+        ends = i + 1 < len(rows) and rows[i + 1].topic_key == key
+        too_late = begins and row.window >= windows.stop
+        too_early = ends and rows[i + 1].window < windows.start
+        if too_late or too_early:
+            shown = shown or begins
+        else:
+            found.append(i)
+    return Needed(found, shown)
