@@ -17,6 +17,7 @@ from restante.formats.message import Certificate, accept_statement
 from restante.formats.note import COSIGNATURE_V1, Note
 from restante.formats.segment import Member, Segment, build, topic_key
 from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.keeping import Keeping
 from restante.node.durable.lock import Lock
 from restante.node.durable.pool import Pool
 from restante.ports import Arrival
@@ -129,7 +130,7 @@ class Node:
             sample,
             Pool.create(directory / "pool", POOL_ID, SALT, **hook),
             Lock.create(directory / "lock", sample.set_id, sample.key_id, **hook),
-            Archive.create(directory / "archive", **hook),
+            Archive.create(directory / "archive", sample.descriptor, **hook),
         )
         node.archive.put_named("descriptor", sample.descriptor.encode())
         return node
@@ -140,7 +141,7 @@ class Node:
             sample,
             Pool.open(directory / "pool", **hook),
             Lock.open(directory / "lock", sample.set_id, sample.key_id, **hook),
-            Archive.open(directory / "archive", **hook),
+            Archive.open(directory / "archive", sample.descriptor, **hook),
         )
 
     def close(self) -> None:
@@ -163,6 +164,22 @@ class Node:
             self.lock.decide(w, w + 1, sealed.segment.root_cid, sealed.certificate, sealed.entry)
             self.lock.advance_engine(w + 1, sha256(sealed.certificate).digest())
         return changes | self.archive.append_entries(w, [sealed.entry])
+
+    def release(
+        self,
+        floor: int,
+        queue: Callable[[Changes], None] = lambda changes: None,
+        *,
+        kept_windows: int = 1 << 40,
+    ) -> Changes:
+        """Give up what is below the floor, and children past their time; all that went."""
+        keeping = Keeping(self.archive, self.archive._hook)
+        gone = Changes()
+        while (plan := keeping.plan(floor, kept_windows, 0)) is not None:
+            queue(plan.changes)
+            keeping.carry_out(plan)
+            gone |= plan.changes
+        return gone
 
     def cosign(self) -> Changes:
         size, root = self.archive.size, self.archive.root()

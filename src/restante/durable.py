@@ -57,31 +57,84 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def write_file(
-    path: Path, data: bytes, *, hook: Hook = no_hook, step: str = "file", mode: int = 0o644
-) -> None:
-    """Make `path` hold exactly `data`, durably when it returns; a crash leaves old or new bytes.
+class PendingFile:
+    """A file that is written piece by piece, and appears under its name whole or not at all.
 
     Missing parents are created. A temporary `.<name>.<pid>-<n>.tmp` may stay behind after a crash;
     nothing reads it. Raises OSError.
     """
-    make_directories(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
-    with durable_step(hook, step):
+
+    def __init__(self, path: Path, mode: int = 0o644) -> None:
+        make_directories(path.parent)
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
+        """Where its bytes are until `keep`."""
+        self._fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        write_all(self._fd, data)
+
+    def overwrite(self, offset: int, data: bytes) -> None:
+        """Put bytes in the place of others."""
+        while data:
+            written = os.pwrite(self._fd, data, offset)
+            data, offset = data[written:], offset + written
+
+    def pieces(self, length: int) -> Iterator[bytes]:
+        """All that was written, `length` bytes at a time."""
+        offset = 0
+        while piece := os.pread(self._fd, length, offset):
+            yield piece
+            offset += len(piece)
+
+    def sync(self) -> None:
+        """Have what was written on disk, so that `keep` has little to wait for."""
+        os.fsync(self._fd)
+
+    def keep(self, *, hook: Hook = no_hook, step: str = "file") -> None:
+        """Make `path` hold it, durably when it returns; a crash leaves old or new bytes."""
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            try:
-                write_all(fd, data)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            # link() would tell a second writer of the same path; rename() keeps one of the two,
-            # and both wrote the same bytes wherever the path is immutable.
-            temporary.replace(path)
+            with durable_step(hook, step):
+                os.fsync(self._fd)
+                self._close()
+                # link() would tell a second writer of the same path; rename() keeps one of the two,
+                # and both wrote the same bytes wherever the path is immutable.
+                self.temporary.replace(self.path)
+                sync_directory(self.path.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self.discard()
             raise
-        sync_directory(path.parent)
+
+    def discard(self) -> None:
+        """Give it up, if it was not kept."""
+        self._close()
+        self.temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def write_file(
+    path: Path, data: bytes, *, hook: Hook = no_hook, step: str = "file", mode: int = 0o644
+) -> None:
+    """Make `path` hold exactly `data`, durably when it returns; see `PendingFile`."""
+    with durable_step(hook, step):
+        pending = PendingFile(path, mode)
+        try:
+            pending.write(data)
+        except BaseException:
+            pending.discard()
+            raise
+        pending.keep()
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what crashed writers of a file left of it; there must be none at work."""
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def read_range(path: Path, offset: int = 0, length: int | None = None) -> bytes | None:

@@ -57,8 +57,7 @@ class Run:
                 changes = self._commit(sealed, node)
                 outbox.enqueue(changes, node.archive.size)
                 assert asyncio.run(outbox.flush(store)) or outbox.last_error("disk")
-            released = node.archive.release_below(4)
-            outbox.enqueue(released)
+            node.release(4, outbox.enqueue)
             assert asyncio.run(outbox.flush(store))
         finally:
             outbox.close()

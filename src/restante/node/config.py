@@ -102,6 +102,14 @@ OPTIONS = (
         0,
         100_000,
     ),
+    Option(
+        "validator",
+        "children_kept_s",
+        86_400,
+        "How long the segments that a roll-up was made of stay after it is in the log; clients "
+        "and validators that were away count on a day.",
+        "s",
+    ),
     Option("peers", "", {}, "The other validators: name = URL. A proposer lists all of them."),
     Option("stores", "", {}, "Where the archive is published: name = `folder:PATH`."),
     Option("log", "format", "text", "`text`, a line per window, or `json`."),

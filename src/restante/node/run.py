@@ -21,7 +21,7 @@ from restante.node import adapters
 from restante.node.backup import refuse_restored
 from restante.node.config import Config
 from restante.node.durable.pool import ID_BYTES, Pool
-from restante.node.durable.refill import Refill
+from restante.node.durable.refill import make_refill
 from restante.node.durable.state import State
 from restante.node.gateway.role import Gateway
 from restante.node.gateway.upstream import Upstream
@@ -146,7 +146,8 @@ class Node:
         stack.push_async_callback(client.aclose)
         peers = Peers(d, self._peer_urls(key.name), client, self._clock)
         # What counts for *new* must be here before anything is judged.
-        refill = Refill(d, state, peers, stores)
+        policy = home.read_policy(d)
+        refill = make_refill(d, policy, state, peers, stores)
         await refill.recent()
         proposing = "proposer" in config.list_("node.roles")
         node = ValidatorNode(
@@ -166,12 +167,13 @@ class Node:
             node,
             key,
             origin,
-            home.read_policy(d),
+            policy,
             state,
             network,
             stores,
             refill,
             retention_days=config.int_("validator.retention_days"),
+            children_kept_s=config.int_("validator.children_kept_s"),
         )
         validating.announce(config.text("listen.url") or listener.url)
         routes = common_routes(

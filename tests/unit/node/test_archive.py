@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from restante.errors import InvalidEncoding, StateError, Unavailable
 from restante.formats import cid as cids
 from restante.formats import tiles, tree
 from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.keeping import Keeping
 from restante.node.durable.lock import Decision
 from restante.testing.faults import FailAt, InjectedFault
 
+PLAIN = SimpleNamespace(first_window=0, levels=(), rollup_lag=10, window_s=30)
+"""A set without roll-ups."""
 EMPTY_CID = cids.cid_of(cids.DAG_CBOR, b"")
 
 
@@ -39,7 +43,7 @@ class Decisions:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
-    archive = Archive.create(tmp_path / "archive")
+    archive = Archive.create(tmp_path / "archive", PLAIN)
     yield archive
     archive.close()
 
@@ -66,7 +70,7 @@ def entries(count: int, start: int = 0) -> list[bytes]:
 
 def reopen(archive: Archive) -> Archive:
     archive.close()
-    return Archive.open(archive.directory)
+    return Archive.open(archive.directory, PLAIN)
 
 
 def check_readable(archive: Archive, size: int, all_entries: list[bytes]) -> None:
@@ -79,13 +83,13 @@ def check_readable(archive: Archive, size: int, all_entries: list[bytes]) -> Non
 
 def test_create_and_open_are_different(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
-        Archive.open(tmp_path)
+        Archive.open(tmp_path, PLAIN)
     assert caught.value.code == "archive-missing"
-    archive = Archive.create(tmp_path)
+    archive = Archive.create(tmp_path, PLAIN)
     assert (archive.size, archive.floor, archive.root()) == (0, 0, tree.EMPTY_ROOT)
     archive.close()
     with pytest.raises(StateError) as caught:
-        Archive.create(tmp_path)
+        Archive.create(tmp_path, PLAIN)
     assert caught.value.code == "archive-exists"
 
 
@@ -191,8 +195,7 @@ def test_segments_and_their_blocks(archive: Archive) -> None:
         archive.close()
         for file in (archive.directory / ".state").iterdir():
             file.unlink()
-        archive = Archive.open(archive.directory)
-    assert archive.missing_segments(0, 5) == [3, 4]
+        archive = Archive.open(archive.directory, PLAIN)
 
 
 def test_parts(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +251,16 @@ def test_ranges_and_paths(archive: Archive) -> None:
             archive.put_named(path, data)
 
 
+def release(archive: Archive, floor: int) -> tuple[str, ...]:
+    """Give up what is below the floor; the paths that went."""
+    keeping = Keeping(archive)
+    gone: list[str] = []
+    while (plan := keeping.plan(floor, 1 << 40, 0)) is not None:
+        keeping.carry_out(plan)
+        gone += plan.changes.released
+    return tuple(gone)
+
+
 def test_retention_keeps_the_tree(archive: Archive) -> None:
     _, (sealed,) = sealed_windows(1)
     everything = entries(600)
@@ -255,17 +268,15 @@ def test_retention_keeps_the_tree(archive: Archive) -> None:
     archive.append_entries(0, everything)
     for window in range(250, 300):
         archive.put_segment(window, sealed.cars)
-    changes = archive.release_below(260)
-    assert archive.floor == 260
-    assert set(changes.released) == {
+    assert set(release(archive, 260)) == {
         *(f"segment/0/{w}.car" for w in range(250, 260)),
         "tile/entries/000",
         "certificate/000",
     }
+    assert archive.floor == 260
     archive = reopen(archive)
     assert archive.floor == 260
-    assert archive.release_below(255) == Changes()
-    assert archive.missing_segments(0, 300) == []
+    assert release(archive, 255) == ()
     with pytest.raises(Unavailable):
         archive.entry(0)
     with pytest.raises(Unavailable):
@@ -275,7 +286,7 @@ def test_retention_keeps_the_tree(archive: Archive) -> None:
     assert archive.size == 600
     assert archive.frontier(100).root() == tree.root([tree.leaf_hash(e) for e in everything[:100]])
     archive.append_entries(600, [b"entry 600"])
-    assert len(archive.release_below(10**9).released) == 40 + 2
+    assert len(release(archive, 10**9)) == 40 + 2
 
 
 def test_all_changes_for_a_new_store(tmp_path: Path) -> None:
@@ -314,10 +325,10 @@ def test_a_growth_over_a_full_tile_counts_whole_or_not_at_all(
     nth = 1
     while True:
         directory = tmp_path / f"{nth}"
-        archive = Archive.create(directory)
+        archive = Archive.create(directory, PLAIN)
         archive.integrate(Decisions(250))
         archive.close()
-        archive = Archive.open(directory, hook=FailAt(f"{step}.{when}", nth))
+        archive = Archive.open(directory, PLAIN, hook=FailAt(f"{step}.{when}", nth))
         try:
             archive.integrate(decided)
         except InjectedFault:
@@ -339,9 +350,9 @@ def test_a_segment_of_several_parts_is_there_only_when_all_are(
 ) -> None:
     monkeypatch.setattr(limits, "CAR_PART_BYTES", 70_000)
     _, (sealed,) = sealed_windows(1, per_window=60, data_bytes=5_000)
-    Archive.create(tmp_path).close()
+    Archive.create(tmp_path, PLAIN).close()
     for nth in range(1, len(sealed.cars)):
-        archive = Archive.open(tmp_path, hook=FailAt("archive.segment.after", nth))
+        archive = Archive.open(tmp_path, PLAIN, hook=FailAt("archive.segment.after", nth))
         with pytest.raises(InjectedFault):
             archive.put_segment(0, sealed.cars)
         assert not archive.has_segment(0)

@@ -279,7 +279,7 @@ def test_an_envelope_that_r0_refuses(tmp_path: Path) -> None:
 def test_a_released_range_is_no_damage(copy: tuple[SampleSet, Path]) -> None:
     sample, directory = copy
     node = Node.open(sample, directory)
-    node.archive.release_below(3)
+    node.release(3)
     node.lock.prune(4, archived_below=3)
     node.close()
     report = check(sample, directory)

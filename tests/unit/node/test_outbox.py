@@ -149,7 +149,7 @@ def test_releases_and_what_is_gone_by_its_turn(node: Node, tmp_path: Path) -> No
     outbox.enqueue(first, 1)
     assert asyncio.run(outbox.flush(store))
     commit(node)
-    gone = node.archive.release_below(1)
+    gone = node.release(1)
     outbox.enqueue(Changes(("segment/0/000.car",), gone.released))
     assert asyncio.run(outbox.flush(store))
     assert "segment/0/000.car" not in store.files

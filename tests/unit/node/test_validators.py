@@ -130,10 +130,10 @@ def test_a_lock_state_out_of_a_backup_never_signs_again(tmp_path: Path) -> None:
             from restante.node.durable.archive import Archive
 
             shutil.rmtree(tmp_path / "v1" / "archive")
-            Archive.create(tmp_path / "v1" / "archive").close()
+            Archive.create(tmp_path / "v1" / "archive", local.descriptor).close()
             for window in (0, 1):
                 data = local.parties["v2"].state.archive.segment(window)
-                archive = Archive.open(tmp_path / "v1" / "archive")
+                archive = Archive.open(tmp_path / "v1" / "archive", local.descriptor)
                 archive.put_segment(window, data)
                 archive.close()
             party = local.open("v1")

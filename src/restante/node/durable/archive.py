@@ -2,12 +2,15 @@
 
     segment and certificates → lock.decide → entry bundles, tiles → checkpoint
 
+and, beside all that, roll-ups before the commit of the entry that names them.
+
 The lock's decision makes a window count. What comes before it is unreferenced until then, what
 comes after it is made again from the lock (`integrate`). Within a growth the tiles go from the top
 level down, level 0 last: the widest tile of level 0 says how far everything reaches.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,12 +23,14 @@ from restante.durable import (
     remove_file,
     write_file,
 )
-from restante.errors import InvalidEncoding, StateError, Unavailable
-from restante.formats import cid as cids
+from restante.errors import InvalidEncoding, StateError
+from restante.formats import entry as entries
 from restante.formats import tiles, tree
-from restante.formats.paths import check_path, segment_path
-from restante.node.durable.blocks import BlockIndex
+from restante.formats.entry import LogEntry
+from restante.formats.level import Leveled, Span, due_at
+from restante.formats.paths import check_path
 from restante.node.durable.lock import Decision
+from restante.node.durable.segments import Segments, absent, damaged
 
 STATE = ".state"
 _NAMED = ("descriptor", "policy", "watch/", "contact/")
@@ -41,6 +46,13 @@ class Changes(NamedTuple):
         return Changes(self.written + other.written, self.released + other.released)
 
 
+class Shape(Leveled, Protocol):
+    """What of a descriptor says which files there are."""
+
+    @property
+    def first_window(self) -> int: ...
+
+
 class Decided(Protocol):
     """The lock state, as far as `integrate` reads it."""
 
@@ -52,12 +64,13 @@ class Decided(Protocol):
 class Archive:
     """The open archive of one validator. Readers may call it from any thread, one writes."""
 
-    def __init__(self, directory: Path, first_window: int, hook: Hook) -> None:
+    def __init__(self, directory: Path, d: Shape, hook: Hook) -> None:
         """Use `create` or `open`."""
         self.directory = directory
+        self.d = d
+        self.segments = Segments(directory, directory / STATE / "blocks.db", hook)
         self._hook = hook
-        self._first = first_window
-        self._blocks = BlockIndex(directory / STATE / "blocks.db")
+        self._first = d.first_window
         # The right edge of the tree is read at every growth.
         self._edge: dict[str, bytes] = {}
         self._size = count_leaves(directory)
@@ -68,16 +81,16 @@ class Archive:
         return (directory / STATE).is_dir()
 
     @classmethod
-    def create(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
+    def create(cls, directory: Path, d: Shape, *, hook: Hook = no_hook) -> "Archive":
         """Make an empty archive. Raises StateError `archive-exists`."""
         if (directory / STATE).exists():
             raise StateError(f"{directory} already holds an archive", code="archive-exists")
         make_directories(directory / STATE)
-        return cls.open(directory, first_window=first_window, hook=hook)
+        return cls.open(directory, d, hook=hook)
 
     @classmethod
-    def open(cls, directory: Path, *, first_window: int = 0, hook: Hook = no_hook) -> "Archive":
-        """Open an archive and index what is not indexed yet.
+    def open(cls, directory: Path, d: Shape, *, hook: Hook = no_hook) -> "Archive":
+        """Open an archive and index the newest segments that are not indexed yet.
 
         Raises StateError `archive-missing`.
         """
@@ -87,13 +100,13 @@ class Archive:
                 code="archive-missing",
                 hint="an archive can be rebuilt: `up` does it, from lock/, stores and peers",
             )
-        archive = cls(directory, first_window, hook)
-        archive.index_missing()
+        archive = cls(directory, d, hook)
+        archive.index_missing(limits.INDEX_AT_START)
         return archive
 
     def close(self) -> None:
         """Give the index back. All files are durable already."""
-        self._blocks.close()
+        self.segments.close()
 
     @property
     def size(self) -> int:
@@ -103,8 +116,18 @@ class Archive:
     @property
     def floor(self) -> int:
         """The lowest window whose segment, certificate and entry are kept."""
-        mark = self._blocks.mark("floor")
+        mark = self.segments.index.mark("floor")
         return self._first if mark is None else mark
+
+    @property
+    def spool(self) -> Path:
+        """Where roll-ups are taken apart: nothing there outlives the process."""
+        return self.directory / STATE / "spool"
+
+    @property
+    def stop(self) -> int:
+        """The window after the newest that is in the log."""
+        return self._first + self._size
 
     def root(self, size: int | None = None) -> bytes:
         """The root hash of the first `size` entries (all when None)."""
@@ -118,13 +141,8 @@ class Archive:
     # --- writing, in the order of a commit
 
     def put_segment(self, window: int, cars: Sequence[bytes]) -> Changes:
-        """Write a segment's parts, the first one last: where that is, the others are."""
-        files = [(segment_path(0, window, part), data) for part, data in enumerate(cars)]
-        files.reverse()
-        for path, data in files:
-            self._write(path, data, "archive.segment")
-        self._blocks.add(window, cars)
-        return Changes(tuple(path for path, _ in files))
+        """Write a batch's parts, the first one last: where that is, the others are."""
+        return Changes(self.segments.put(0, window, cars))
 
     def put_certificates(self, index: int, certificates: Sequence[bytes]) -> Changes:
         """Write the certificates of entries from `index` on, in bundles as wide as they reach."""
@@ -205,81 +223,63 @@ class Archive:
             changes |= self.append_entries(self._size, [d.entry for d in group])
         return changes
 
-    def release_below(self, window: int) -> Changes:
-        """Give up segments below `window`, and bundles that lie wholly below; `tile/` stays."""
-        window = min(window, self._first + self._size)
-        if window > self.floor:
-            # First nobody is promised these any more, then they go.
-            self._blocks.set_mark("floor", window)
-        done = self._blocks.mark("released")
-        gone: list[str] = []
-        for old in range(self._first if done is None else done, self.floor):
-            # The first part last: where it is gone, the others are.
-            gone += reversed(self._segment_paths(old))
-            index = old - self._first
-            if (index + 1) % tiles.WIDTH == 0:
-                n = index // tiles.WIDTH
-                gone += [tiles.entries_path(n), tiles.certificate_path(n)]
-        for path in gone:
-            remove_file(self.directory / path, hook=self._hook, step="archive.release")
-        self._blocks.remove_below(self.floor)
-        self._blocks.set_mark("released", self.floor)
-        return Changes((), tuple(gone))
-
     # --- reading
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file. Raises InvalidEncoding `path`, Unavailable `not-found`."""
         data = read_range(self.directory / check_path(path), offset, length)
         if data is None:
-            raise Unavailable(f"the archive has no {path}", code="not-found")
+            raise absent(path)
         return data
 
     def entry(self, index: int) -> bytes:
         """A log entry. Raises Unavailable below the floor, ValueError outside the log."""
         return self._from_bundle(index, tiles.entries_path)
 
+    def entries(self, start: int, stop: int) -> Iterator[bytes]:
+        """Log entries in order, a bundle at a time. Raises as `entry`."""
+        while start < stop:
+            n = start // tiles.WIDTH
+            width = min(tiles.WIDTH, self._size - n * tiles.WIDTH)
+            bundle = self._read_bundle(n, width, tiles.entries_path)
+            yield from bundle[start - n * tiles.WIDTH : stop - n * tiles.WIDTH]
+            start = (n + 1) * tiles.WIDTH
+
     def certificate(self, index: int) -> bytes:
         """The certificate of an entry. Raises as `entry`."""
         return self._from_bundle(index, tiles.certificate_path)
 
     def segment(self, window: int) -> list[bytes]:
-        """The parts of a segment's CAR. Raises Unavailable `not-found`."""
-        parts = [self.read(segment_path(0, window))]
-        while (data := read_range(self._segment_file(window, len(parts)))) is not None:
-            parts.append(data)
-        return parts
+        """The parts of a batch's CAR. Raises Unavailable `not-found`."""
+        return self.segments.parts(0, window)
 
     def has_segment(self, window: int) -> bool:
-        return self._segment_file(window, 0).is_file()
-
-    def missing_segments(self, start: int, stop: int) -> list[int]:
-        """Decided windows in [start, stop) at or above the floor whose segment is not here."""
-        return [w for w in range(max(start, self.floor), stop) if not self.has_segment(w)]
+        """Whether a window's batch is here."""
+        return self.segments.has(0, window)
 
     def block(self, cid: bytes) -> bytes | None:
-        """A block by its CID, hashed; None when no kept segment has it.
+        """A block by its CID; see `Segments.block`."""
+        return self.segments.block(cid)
 
-        Raises InvalidEncoding for no CID of ours, StateError `archive-damaged`.
-        """
-        places = self._blocks.find(cid)
-        for place in places:
-            data = read_range(
-                self._segment_file(place.window, place.part), place.offset, place.length
-            )
-            if data is not None and cids.cid_of(cids.codec(cid), data) == cid:
-                return data
-        if any(self.has_segment(place.window) for place in places):
-            raise _damaged(segment_path(0, places[0].window), "a block has another hash")
-        return None
+    def log(self, start: int, stop: int) -> Iterator[LogEntry]:
+        """The log entries of windows [start, stop). Raises as `entry`."""
+        return map(entries.parse, self.entries(start - self._first, stop - self._first))
+
+    def named(self, start: int, stop: int) -> Iterator[tuple[Span, bytes | None]]:
+        """What the log entries of windows [start, stop) name: each batch, and the roll-ups that
+        are due there with None for what was not made. Raises as `entry`."""
+        for entry in self.log(start, stop):
+            yield Span(0, entry.window, entry.window, 1), entry.segment
+            yield from zip(due_at(self.d, entry.window), entry.rollups, strict=True)
 
     def changes(self, old: int, new: int) -> Changes:
         """All files of entries [old, new) in the order of commits, for a store that lacks them."""
         if old >= new:
             return Changes()
         paths: list[str] = []
-        for window in range(max(self._first + old, self.floor), self._first + new):
-            paths += reversed(self._segment_paths(window))
+        for span, cid in self.named(max(self._first + old, self.floor), self._first + new):
+            if cid is not None:
+                paths += reversed(self.segments.paths(span.level, span.number))
         for name in (tiles.certificate_path, tiles.entries_path):
             paths += [name(n, width) for n, width in tiles.bundles_for_growth(old, new)]
         paths += [tile.path for tile in reversed(tiles.tiles_for_growth(old, new))]
@@ -289,25 +289,16 @@ class Archive:
 
     # --- the index of blocks
 
-    def index_missing(self) -> None:
-        """Index the segments that were written and not indexed, or lost from the index."""
-        newest = self._blocks.newest()
-        window = self.floor
-        if newest is not None:
-            window = max(window, newest + 1 - limits.COMMIT_GROUP_WINDOWS)
-        # A batch may be written and not decided yet, so it can lie just behind the log.
-        while window < self._first + self._size or self.has_segment(window):
-            if self.has_segment(window) and not self._blocks.indexed(window):
-                try:
-                    self._blocks.add(window, self.segment(window))
-                except InvalidEncoding as error:
-                    raise _damaged(segment_path(0, window), error) from error
-            window += 1
+    def index_missing(self, most: int | None = None) -> None:
+        """Index segments that were written and not indexed, or lost from the index: all of them,
+        or those of the newest `most` numbers of each level.
 
-    def rebuild_index(self) -> None:
-        """Index every segment anew, for `fsck --rebuild`."""
-        self._blocks.remove_below(1 << 62)
-        self.index_missing()
+        A damaged one is passed over: whoever reads it finds that out, and fsck.
+        """
+        for level in range(len(self.d.levels) + 1):
+            for number in self.segments.unindexed(level)[:most]:
+                with suppress(InvalidEncoding):
+                    self.segments.note(level, number)
 
     # --- inside
 
@@ -317,15 +308,6 @@ class Archive:
     def _read_whole(self, path: str) -> bytes:
         known = self._edge.get(path)
         return self.read(path) if known is None else known
-
-    def _segment_file(self, window: int, part: int) -> Path:
-        return self.directory / segment_path(0, window, part)
-
-    def _segment_paths(self, window: int) -> list[str]:
-        paths: list[str] = []
-        while (self.directory / (path := segment_path(0, window, len(paths)))).is_file():
-            paths.append(path)
-        return paths
 
     def _named_paths(self) -> list[str]:
         names = ["descriptor", "policy", "checkpoint"]
@@ -346,7 +328,7 @@ class Archive:
         try:
             return tiles.decode_bundle(data, tiles.WIDTH if full else width)[:width]
         except InvalidEncoding as error:
-            raise _damaged(name(n, width), error) from error
+            raise damaged(name(n, width), error) from error
 
     def _bundle(
         self, n: int, width: int, index: int, items: Sequence[bytes], name: "_BundlePath"
@@ -413,14 +395,6 @@ def count_leaves(directory: Path) -> int:
             full += step
     partial = (directory / f"{tiles.tile_path(0, full)}.p").glob("[!.]*")
     return full * tiles.WIDTH + max((int(p.name) for p in partial), default=0)
-
-
-def _damaged(path: str, error: object) -> StateError:
-    return StateError(
-        f"{path} of the archive is damaged: {error}",
-        code="archive-damaged",
-        hint="`restante fsck` names the damage, and what to delete so that it is made again",
-    )
 
 
 class _BundlePath(Protocol):

@@ -1,55 +1,76 @@
 """Where each block of the archive's segments stands, so that it can be served by its CID.
 
 Rebuildable from the segments themselves, so it need not wait for the disk: SQLite in WAL mode with
-synchronous=NORMAL loses its last transactions in a loss of power, never its order. Which windows
-are indexed is part of the index; the archive adds what is missing when it opens.
+synchronous=NORMAL loses its last transactions in a loss of power, never its order. Which segments
+are indexed is part of the index; `Segments` adds what is missing.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import RLock
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from restante import limits
 from restante.errors import InvalidEncoding, StateError
 from restante.formats import car, varint
 from restante.formats import cid as cids
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS block(digest BLOB, window INTEGER, part INTEGER NOT NULL,
-  offset INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY(digest, window)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS block_window ON block(window);
-CREATE TABLE IF NOT EXISTS indexed(window INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS block(digest BLOB, level INTEGER, number INTEGER, part INTEGER NOT NULL,
+  offset INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY(digest, level, number))
+  WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS block_segment ON block(level, number);
+CREATE TABLE IF NOT EXISTS indexed(level INTEGER, number INTEGER, PRIMARY KEY(level, number))
+  WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS floor(name TEXT PRIMARY KEY, window INTEGER NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
+# Version 1 knew level 0 alone. Its marks stay; the blocks are found again in the segments.
+_FROM_1 = "DROP TABLE IF EXISTS block; DROP TABLE IF EXISTS indexed;"
 
 
 class Place(NamedTuple):
-    """Where a block stands: part of the segment of a window, byte offset of the block, length."""
+    """Where a block stands: the segment, its part, byte offset of the block, length."""
 
-    window: int
+    level: int
+    number: int
     part: int
     offset: int
     length: int
 
 
-def block_places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+BlockRow = tuple[bytes, int, int, int]
+"""(SHA-256, part, offset of the block, its length)."""
+
+
+def block_places(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """(CID, offset of the block, its length) of a CAR's sections; nothing is hashed.
 
     Raises InvalidEncoding.
     """
-    _, at = car.read_header(data)
-    while at < len(data):
-        length, start = varint.decode(data, at)
-        end = start + length
-        if length < cids.CID_BYTES or end > len(data):
+    _, at = car.read_header(file.read(car.HEADER_BYTES))
+    size = file.seek(0, 2)
+    while at < size:
+        file.seek(at)
+        head = file.read(varint.VARINT_MAX_BYTES + cids.CID_BYTES)
+        length, start = varint.decode(head)
+        end = at + start + length
+        if length < cids.CID_BYTES or end > size:
             raise InvalidEncoding("a CAR section is truncated")
         begin = start + cids.CID_BYTES
-        yield cids.require(data[start:begin]), begin, end - begin
+        yield cids.require(head[start:begin]), at + begin, end - at - begin
         at = end
+
+
+def block_rows(parts: Sequence[BinaryIO]) -> Iterator[BlockRow]:
+    """The rows of a segment's parts. Raises InvalidEncoding."""
+    for part, file in enumerate(parts):
+        for cid, offset, length in block_places(file):
+            yield cids.digest(cid), part, offset, length
 
 
 class BlockIndex:
@@ -65,7 +86,9 @@ class BlockIndex:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
+            if version == 1:
+                self._db.executescript(_FROM_1)
+            elif version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"version {version}")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
@@ -79,58 +102,69 @@ class BlockIndex:
         with self._mutex:
             self._db.close()
 
-    def add(self, window: int, cars: Iterable[bytes]) -> None:
-        """Index the parts of a segment, in place of what its window had. Raises InvalidEncoding."""
-        rows = [
-            (cids.digest(cid), window, part, offset, length)
-            for part, data in enumerate(cars)
-            for cid, offset, length in block_places(data)
-        ]
-        with self._mutex:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute("DELETE FROM block WHERE window = ?", (window,))
-                self._db.executemany("INSERT OR REPLACE INTO block VALUES(?, ?, ?, ?, ?)", rows)
-                self._db.execute("INSERT OR REPLACE INTO indexed VALUES(?)", (window,))
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+    def add(self, level: int, number: int, rows: Iterable[BlockRow]) -> None:
+        """Index a segment, in place of what its number had. Raises what `rows` raises.
 
-    def remove_below(self, window: int) -> None:
-        """Forget the segments of windows below."""
-        with self._mutex:
-            self._db.execute("DELETE FROM block WHERE window < ?", (window,))
-            self._db.execute("DELETE FROM indexed WHERE window < ?", (window,))
+        Readers get their turn between the groups of a large one's rows, and a segment counts as
+        indexed with the last of them.
+        """
+        values = ((digest, level, number, *place) for digest, *place in rows)
+        begun = done = False
+        while not done:
+            group = list(islice(values, limits.BLOCK_INDEX_GROUP))
+            done = len(group) < limits.BLOCK_INDEX_GROUP
+            with self._mutex, self._transaction():
+                if not begun:
+                    self._forget(level, number)
+                self._db.executemany("INSERT OR REPLACE INTO block VALUES(?, ?, ?, ?, ?, ?)", group)
+                if done:
+                    self._execute("INSERT INTO indexed VALUES(?, ?)", level, number)
+            begun = True
+
+    def remove(self, level: int, number: int) -> None:
+        """Forget a segment."""
+        with self._mutex, self._transaction():
+            self._forget(level, number)
+
+    def _forget(self, level: int, number: int) -> None:
+        self._execute("DELETE FROM block WHERE level = ? AND number = ?", level, number)
+        self._execute("DELETE FROM indexed WHERE level = ? AND number = ?", level, number)
 
     def find(self, cid: bytes) -> list[Place]:
         """Where a block of this CID stands, in any segment. Raises InvalidEncoding."""
         with self._mutex:
             rows = self._db.execute(
-                "SELECT window, part, offset, length FROM block WHERE digest = ?",
+                "SELECT level, number, part, offset, length FROM block WHERE digest = ?",
                 (cids.digest(cid),),
             ).fetchall()
         return [Place(*row) for row in rows]
 
-    def indexed(self, window: int) -> bool:
-        """Whether the segment of a window is indexed."""
+    def indexed(self, level: int) -> set[int]:
+        """The numbers of a level's segments that are indexed."""
         with self._mutex:
-            row = self._db.execute("SELECT 1 FROM indexed WHERE window = ?", (window,)).fetchone()
-        return row is not None
-
-    def newest(self) -> int | None:
-        """The newest window that is indexed."""
-        with self._mutex:
-            row = self._db.execute("SELECT max(window) FROM indexed").fetchone()
-        return None if row[0] is None else int(row[0])
+            rows = self._db.execute("SELECT number FROM indexed WHERE level = ?", (level,))
+            return {number for (number,) in rows.fetchall()}
 
     def mark(self, name: str) -> int | None:
-        """A window noted under a name."""
+        """A number noted under a name."""
         with self._mutex:
             row = self._db.execute("SELECT window FROM floor WHERE name = ?", (name,)).fetchone()
         return None if row is None else int(row[0])
 
-    def set_mark(self, name: str, window: int) -> None:
-        """Note a window under a name."""
+    def set_mark(self, name: str, number: int) -> None:
+        """Note a number under a name."""
+        self._execute("INSERT OR REPLACE INTO floor VALUES(?, ?)", name, number)
+
+    def _execute(self, sql: str, *values: object) -> None:
         with self._mutex:
-            self._db.execute("INSERT OR REPLACE INTO floor VALUES(?, ?)", (name, window))
+            self._db.execute(sql, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise

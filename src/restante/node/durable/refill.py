@@ -1,17 +1,20 @@
-"""Segments that the archive has lost, fetched again: from the own stores, then from the peers.
+"""Segments that the archive has lost, put back: from the own stores, the peers, or made again.
 
-The archive is trusted for nothing: the lock says which segment each window has, and every byte is
-hashed against that, whoever kept it.
+The archive is trusted for nothing: the lock says which batch each window has, the log which
+roll-up each span, and every byte is hashed against that, whoever kept it.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import groupby
 
-from restante.errors import Invalid, StateError, Unavailable
+from restante.errors import StateError, Unavailable
 from restante.formats.descriptor import Descriptor
-from restante.formats.paths import segment_path
-from restante.formats.segment import Segment, read_cars
-from restante.formats.whisper import parse as parse_envelope
+from restante.formats.level import Span
+from restante.formats.policy import Policy
+from restante.node.durable.archive import Changes
+from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.state import State
 from restante.node.waiting import retries
 from restante.node.wire.peers import Peers
@@ -19,16 +22,16 @@ from restante.ports import Store
 
 log = logging.getLogger("restante")
 
+_PROGRESS_EVERY = 100
+
 
 class Refill:
-    """Puts lost segments back. `missing` are the windows that nobody has given yet."""
+    """Puts lost segments back. `missing` are those that nobody has given yet."""
 
-    def __init__(self, d: Descriptor, state: State, peers: Peers, stores: Sequence[Store]) -> None:
-        self._d = d
+    def __init__(self, state: State, elsewhere: Elsewhere) -> None:
         self._state = state
-        self._peers = peers
-        self._stores = stores
-        self.missing: list[int] = []
+        self._elsewhere = elsewhere
+        self.missing: list[Span] = []
 
     async def recent(self) -> None:
         """Put back what counts for *new*: without it nothing can be judged.
@@ -38,11 +41,11 @@ class Refill:
         """
         async for _ in retries():
             missing = self._state.missing_recent()
-            await self._put_back(missing)
+            await self.put_back(Span(0, window, window, 1) for window in missing)
             left = self._state.missing_recent()
             if not left:
                 return
-            if not self._peers.names:
+            if not self._elsewhere.has_peers:
                 raise StateError(
                     f"the segments of windows {named(left)} are lost: no store has them",
                     code="segment-lost",
@@ -50,54 +53,71 @@ class Refill:
                     "gateway's cache; without them nothing new can be judged",
                 )
 
-    async def run(self, start: int, stop: int) -> None:
-        """Put back whatever windows in [start, stop) lack, the newest first, until none does."""
+    async def run(self, release: Callable[[], Awaitable[None]]) -> None:
+        """Put back whatever is lost of the log as it stands now, until nothing is.
+
+        Roll-ups go before what they are made of, and the newest first: `release` then gives up the
+        children that are past their time, which nobody has any more.
+        """
         archive = self._state.archive
+        stop = archive.stop
         async for _ in retries():
-            self.missing = archive.missing_segments(start, stop)
-            if not self.missing:
-                return
-            await self._put_back(self.missing[::-1])
-            self.missing = archive.missing_segments(start, stop)
+            level = len(archive.d.levels)
+            while level >= 0:
+                await release()
+                self.missing = await asyncio.to_thread(
+                    self._state.keeping.missing, archive.floor, stop
+                )
+                if not self.missing:
+                    return
+                level = min(level, max(span.level for span in self.missing))
+                await self.put_back([s for s in reversed(self.missing) if s.level == level])
+                level -= 1
 
-    async def _put_back(self, windows: Sequence[int]) -> None:
-        for window in windows:
+    async def put_back(self, spans: Iterable[Span]) -> None:
+        """One attempt at each. Raises OSError."""
+        wanted = list(spans)
+        for done, span in enumerate(wanted):
+            if len(wanted) > _PROGRESS_EVERY and done % _PROGRESS_EVERY == 0:
+                log.info("lost segments: %d of %d put back", done, len(wanted))
             try:
-                await self._state.repair(self._fetch, [window])
+                await self._put_back(span)
             except Unavailable as error:
-                log.info("segment of window %d: %s", window, error)
+                log.info("lost segment: %s", error)
 
-    async def _fetch(self, window: int, cid: bytes) -> Segment:
-        """One attempt at everyone. Raises Unavailable."""
-        why = "there is neither a store nor a peer"
-        for store in self._stores:
-            try:
-                return await self._stored(store, window, cid)
-            except (Unavailable, Invalid) as error:
-                why = f"store {store.name}: {error}"
-        for name in self._peers.names:
-            try:
-                return (await self._peers.segment(name, window, cid)).segment
-            except Unavailable as error:
-                why = str(error)
-        raise Unavailable(why, code="not-found")
+    async def _put_back(self, span: Span) -> None:
+        state = self._state
+        if span.level:
+            cid = state.keeping.rollup(span)
+            if cid is not None:
+                await self._elsewhere.rollup(span, cid)
+                segments = state.archive.segments
+                paths = reversed(segments.paths(span.level, span.number))
+                state.outbox.enqueue(Changes(tuple(paths)))
+            return
+        decision = state.lock.decision(span.first)
+        if decision is not None:
+            segment, _ = await self._elsewhere.batch(span.first, decision.cid)
+            state.outbox.enqueue(state.archive.put_segment(span.first, segment.cars()))
 
-    async def _stored(self, store: Store, window: int, cid: bytes) -> Segment:
-        parts = [await store.get(segment_path(0, window))]
-        while await store.has(path := segment_path(0, window, len(parts))):
-            parts.append(await store.get(path))
-        contents = read_cars(
-            parts,
-            self._d,
-            lambda raw: parse_envelope(raw).topic,
-            lambda raw: parse_envelope(raw).sent_s,
-        )
-        if contents.segment.root_cid != cid:
-            raise Invalid(f"another segment for window {window}", code="segment-differs")
-        return contents.segment
+
+def make_refill(
+    d: Descriptor, policy: Policy, state: State, peers: Peers, stores: Sequence[Store]
+) -> Refill:
+    """With all that it asks."""
+    return Refill(state, Elsewhere(d, policy, state, peers, stores, "refill"))
 
 
 def named(windows: Sequence[int], most: int = 8) -> str:
     """The first few of some windows, for people."""
     more = f" and {len(windows) - most} more" if len(windows) > most else ""
     return ", ".join(map(str, windows[:most])) + more
+
+
+def described(spans: Sequence[Span]) -> str:
+    """Some segments, for people: the batches by their windows, the rest by their paths."""
+    parts = []
+    for level, group in groupby(sorted(spans), key=lambda span: span.level):
+        what = "batches" if level == 0 else f"roll-ups of level {level}"
+        parts.append(f"{what} {named([span.number for span in group])}")
+    return ", ".join(parts)

@@ -4,7 +4,8 @@ Everything here is written before anything that follows from it leaves the proce
 raised to the top and ends it, and the next start rebuilds the machine from what is on disk.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 
@@ -14,13 +15,16 @@ from restante.errors import Invalid, StateError, Unavailable
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
+from restante.formats.level import due_at
 from restante.formats.note import Signature, VerifierKey
-from restante.formats.segment import Segment, read_cars
+from restante.formats.segment import read_cars
 from restante.formats.whisper import parse as parse_envelope
 from restante.node.durable.archive import Archive, Changes
+from restante.node.durable.keeping import Keeping
 from restante.node.durable.lock import Lock
 from restante.node.durable.outbox import Outbox
 from restante.node.durable.pool import Pool
+from restante.node.durable.rollups import RollUps
 from restante.node.home import Home
 from restante.ports import Arrival, Engine
 from restante.rules import actions as act
@@ -32,22 +36,20 @@ from restante.rules.validator import Restored
 _LOCKED = (act.Freeze, act.Accept, act.Advance, act.Cosign, act.Cursor, act.Commit)
 
 
-Fetch = Callable[[int, bytes], Awaitable[Segment]]
-"""The segment of a window with this CID, for as long as it takes."""
-
-
 class State:
     """Lock, pool, archive and outbox of one validator."""
 
     def __init__(
         self, d: Descriptor, key: VerifierKey, lock: Lock, pool: Pool, archive: Archive,
-        outbox: Outbox,
+        outbox: Outbox, hook: Hook,
     ) -> None:  # fmt: skip
         """Use `open`."""
         self.lock = lock
         self.pool = pool
         self.archive = archive
         self.outbox = outbox
+        self.rollups = RollUps(d, archive.segments, hook)
+        self.keeping = Keeping(archive, hook)
         self._d = d
         self._key = key
         self._group: ExitStack | None = None
@@ -62,7 +64,7 @@ class State:
     ) -> None:
         """Make the lock state, pool and archive of a validator, once. Raises StateError."""
         Pool.create(home.pool, pool_id, salt).close()
-        Archive.create(home.archive, first_window=d.first_window).close()
+        Archive.create(home.archive, d).close()
         # The lock last: where it is, the rest is.
         Lock.create(home.lock, d.set_id, key.vkey().key_id, first_window=d.first_window).close()
 
@@ -86,15 +88,15 @@ class State:
             if not Archive.exists(home.archive):
                 # It is trusted for nothing: the log is made again from the lock, below; segments
                 # come from the stores and the peers (node/durable/refill.py).
-                Archive.create(home.archive, first_window=d.first_window, hook=hook).close()
-            archive = Archive.open(home.archive, first_window=d.first_window, hook=hook)
+                Archive.create(home.archive, d, hook=hook).close()
+            archive = Archive.open(home.archive, d, hook=hook)
             stack.callback(archive.close)
             archive.integrate(lock)
             outbox = Outbox(home.path / "outbox.db", archive, stores, hook=hook)
             stack.callback(outbox.close)
             outbox.catch_up()
             stack.pop_all()
-        return cls(d, key, lock, pool, archive, outbox)
+        return cls(d, key, lock, pool, archive, outbox, hook)
 
     def close(self) -> None:
         """Finish an open group, and give the files back."""
@@ -133,12 +135,14 @@ class State:
 
     def missing_recent(self) -> list[int]:
         """Windows whose ids count for *new* and whose segments are not here."""
-        size = self._d.first_window + self.archive.size
-        return self.archive.missing_segments(max(0, size - self._d.recent_windows), size)
+        return [w for w in self._recent_windows() if not self.archive.has_segment(w)]
+
+    def _recent_windows(self) -> range:
+        stop = self.archive.stop
+        return range(max(self._d.first_window, stop - self._d.recent_windows), stop)
 
     def _recent(self) -> Iterator[tuple[int, list[bytes]]]:
-        size = self._d.first_window + self.archive.size
-        for window in range(max(self._d.first_window, size - self._d.recent_windows), size):
+        for window in self._recent_windows():
             decision = self.lock.decision(window)
             try:
                 contents = read_cars(
@@ -249,6 +253,7 @@ class State:
         for action in run:
             if isinstance(action, act.Commit):
                 self._segments |= self.archive.put_segment(action.window, action.segment.cars())
+                self._segments |= self._rollups_of(action)
                 self._commits.append(action)
         if self._group is None:
             self._put_certificates()
@@ -258,6 +263,17 @@ class State:
         run.clear()
         if self._group is None:
             self._finish()
+
+    def _rollups_of(self, commit: act.Commit) -> Changes:
+        """The files of the roll-ups that an entry names: only now are they the log's."""
+        due = due_at(self._d, commit.window)
+        return Changes(
+            tuple(
+                path
+                for span in due
+                for path in reversed(self.archive.segments.paths(span.level, span.number))
+            )
+        )
 
     def _put_certificates(self) -> None:
         if self._commits:
@@ -296,21 +312,17 @@ class State:
 
     # --- retention --------------------------------------------------------------------------
 
-    def retain(self, newest_decided: int, floor: int) -> None:
-        """Give up what no rule needs any more below the newest decided window, and, below `floor`,
-        what is older than the operator keeps."""
-        self.lock.prune(newest_decided)
-        if floor > self.archive.floor:
-            self.outbox.enqueue(self.archive.release_below(floor))
-
-    async def repair(self, fetch: Fetch, windows: Sequence[int]) -> None:
-        """Put segments back that the archive has lost; `fetch` gets them. Raises as `fetch`."""
-        for window in windows:
-            decision = self.lock.decision(window)
-            if decision is None:
-                continue
-            segment = await fetch(window, decision.cid)
-            self.outbox.enqueue(self.archive.put_segment(window, segment.cars()))
+    async def release(self, floor: int, kept_windows: int) -> None:
+        """Give up what lies below `floor`, and the children of roll-ups that have stood in the log
+        for so many windows, group by group; see `keeping`. Raises OSError, StateError."""
+        while True:
+            plan = await asyncio.to_thread(
+                self.keeping.plan, floor, kept_windows, self._d.recent_windows
+            )
+            if plan is None:
+                return
+            self.outbox.enqueue(plan.changes)
+            await asyncio.to_thread(self.keeping.carry_out, plan)
 
     # --- what is published ------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from restante.errors import ConfigError, RestanteError, Unavailable
 from restante.formats import cid as cids
 from restante.formats.descriptor import Descriptor
 from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
-from restante.node.durable.blocks import BlockIndex, block_places
+from restante.node.durable.blocks import BlockIndex, block_rows
 from restante.node.gateway.cache import Cache
 from restante.node.gateway.denylist import Denylist
 from restante.node.gateway.upstream import Upstream
@@ -111,18 +112,18 @@ class Gateway:
         files = self._upstream.file(path)
         if path.startswith("segment/"):
             level, window, _ = parse_segment_path(path)
-            self._blocks.add(window, [files[each] for each in files])
-            held = {cids.digest(cid) for data in files.values() for cid, *_ in block_places(data)}
-            if self._denylist.note((level, window), held):
+            rows = list(block_rows([BytesIO(data) for data in files.values()]))
+            self._blocks.add(level, window, rows)
+            if self._denylist.note((level, window), {digest for digest, *_ in rows}):
                 return
         for each, data in files.items():
             self._cache.put(each, data)
 
     def _cached_block(self, cid: bytes) -> bytes | None:
         places = self._blocks.find(cid)
-        self._denylist.refuse_block(cid, ((0, place.window) for place in places))
+        self._denylist.refuse_block(cid, (place[:2] for place in places))
         for place in places:
-            path = segment_path(0, place.window, place.part)
+            path = segment_path(*place[:3])
             data = self._cache.read(path, place.offset, place.length)
             if data is not None and cids.cid_of(cids.codec(cid), data) == cid:
                 return data
@@ -136,7 +137,7 @@ class Gateway:
 
     def _segments_of(self, digest: bytes) -> list[tuple[int, int]]:
         found = self._blocks.find(cids.cid_from_digest(cids.RAW, digest))
-        return [(0, place.window) for place in found]
+        return [place[:2] for place in found]
 
     async def _note(self, path: str) -> bytes:
         """A mutable file, not older than GATEWAY_FRESH_S."""

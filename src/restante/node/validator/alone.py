@@ -3,6 +3,7 @@
 Nobody else can decide them, and none of them is waited for. A group of them shares one fsync of
 the lock state. Until it is durable only engine entries leave the process, and they bring the same
 decisions of quiet windows back; whoever answers somebody else in between ends the group first.
+A group ends where a roll-up is asked for: what it is made of must be in the log.
 """
 
 import asyncio
@@ -38,18 +39,24 @@ class Alone:
     async def catch_up(self) -> None:
         """Decide them, a group at a time."""
         node = self._node
+        said = node.machine.base.window
         async with node.engine_turn:
             while self.passed():
+                await node.rolling.settle()
+                if node.machine.waits_for_rollups:
+                    # It may take long: everything else goes on, and this again with the next tick.
+                    return
                 with node.state.group():
                     for _ in range(limits.COMMIT_GROUP_WINDOWS):
-                        if not self.passed() or not await self._decide():
+                        if not self.passed() or not await self._decide() or node.rolling.busy:
                             break
                 done, node.grouped = node.grouped, []
                 node.after(done)
-                behind = node.d.window_of(node.clock.now_ms()) - node.machine.base.window
-                log.info(
-                    "caught up to window %d, %d to go", node.machine.base.window, max(0, behind)
-                )
+                window = node.machine.base.window
+                if window >= said + limits.COMMIT_GROUP_WINDOWS or not self.passed():
+                    said = window
+                    behind = node.d.window_of(node.clock.now_ms()) - window
+                    log.info("caught up to window %d, %d to go", window, max(0, behind))
 
     async def _decide(self) -> bool:
         """Propose, accept, certify, order and commit one window; False if the engine is away."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from restante.errors import RestanteError, Unavailable
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
+from restante.formats.segment import Segment
 from restante.formats.whisper import Keccak
 from restante.node.durable.fuse import Fuse
 from restante.node.durable.state import State
 from restante.node.validator.alone import Alone
 from restante.node.validator.journal import Journal
 from restante.node.validator.own_rounds import OwnRounds
+from restante.node.validator.rolling import Rolling
 from restante.node.waiting import retries, until
 from restante.node.wire.peers import Peers
 from restante.ports import Clock, Engine, Network
@@ -72,6 +74,9 @@ class ValidatorNode:
         """Called after each commit is durable."""
         self.cosigned: Callable[[act.Cosign], None] = lambda cosign: None
         """Called after each cosignature is durable."""
+        self.fetch: Callable[[int, bytes], Awaitable[tuple[Segment, list[bytes]]]] = self._no_batch
+        """Gets a window's decided batch, and its envelopes, from elsewhere: one attempt at
+        everyone. Raises Unavailable."""
         self.journal = Journal()
         self._key = key
         self._proposer = proposer
@@ -81,6 +86,7 @@ class ValidatorNode:
         self._wake = asyncio.Event()
         self._engine_wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+        self.rolling = Rolling(self, state)
         self._rounds = OwnRounds(self, key)
         self._alone = Alone(self, self._rounds)
         self._early: bytes | None = None
@@ -105,6 +111,7 @@ class ValidatorNode:
             tasks.create_task(self._tick())
             tasks.create_task(self._read_engine())
             tasks.create_task(self._ask_memories())
+            tasks.create_task(self.rolling.run())
             if self._proposer is not None:
                 tasks.create_task(self._rounds.after_grace(self._proposer))
             if network is not None:
@@ -242,6 +249,8 @@ class ValidatorNode:
                 self.spawn(self._submit(certificate))
             case act.FetchBatch(number, cid):
                 self.spawn(self._fetch_batch(number, cid))
+            case act.RollUp(span):
+                self.rolling.ask(span)
             case act.AskPool(peer, after):
                 self.spawn(self._ask_pool(peer, after))
             case act.FetchBodies(peer, ids):
@@ -355,18 +364,20 @@ class ValidatorNode:
         self._engine_wake.set()
 
     async def _fetch_batch(self, number: int, cid: bytes) -> None:
-        """From any peer that has committed it, for as long as it takes."""
+        """From whoever has it, for as long as it takes."""
         async for _ in retries():
-            for name in self.peers.names:
-                if self.machine.deciding is None or self.machine.deciding.cid != cid:
-                    return
-                try:
-                    contents = await self.peers.segment(name, number, cid)
-                except Unavailable:
-                    continue
-                raws = [member.raw for member in contents.members]
-                self.carry(self.machine.batch(contents.segment, raws, self.clock.now_ms()))
+            if self.machine.deciding is None or self.machine.deciding.cid != cid:
                 return
+            try:
+                segment, raws = await self.fetch(number, cid)
+            except Unavailable as error:
+                log.debug("window %d: %s", number, error)
+                continue
+            self.carry(self.machine.batch(segment, raws, self.clock.now_ms()))
+            return
+
+    async def _no_batch(self, number: int, cid: bytes) -> tuple[Segment, list[bytes]]:
+        raise Unavailable(f"nobody to ask for the batch of window {number}", code="not-found")
 
     async def _ask_pool(self, peer: str, after: int) -> None:
         try:

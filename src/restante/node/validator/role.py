@@ -13,12 +13,15 @@ from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.contact import ContactNote
 from restante.formats.keys import SigningKey
+from restante.formats.level import DAY_S
 from restante.formats.policy import Policy
-from restante.node.durable.refill import Refill, named
+from restante.node.durable.elsewhere import Batch, Elsewhere
+from restante.node.durable.refill import Refill, described, make_refill
 from restante.node.durable.state import State
 from restante.node.validator.cosignatures import Cosignatures
 from restante.node.validator.driver import ValidatorNode
 from restante.node.validator.watch import Watch
+from restante.node.waiting import retries
 from restante.node.wire.reception import Reception
 from restante.node.wire.routes_archive import ArchiveReader, archive_routes
 from restante.node.wire.routes_node import NodeRoutes
@@ -43,22 +46,30 @@ class Validating:
         refill: Refill | None = None,
         *,
         retention_days: int,
+        children_kept_s: int = DAY_S,
     ) -> None:
-        """`retention_days` 0 keeps everything."""
+        """`retention_days` 0 keeps everything; `children_kept_s`: how long the segments that a
+        roll-up was made of stay after the window whose entry names it."""
         self._retained = retention_days * 86_400 // node.d.window_s
+        self._children_kept = -(-children_kept_s // node.d.window_s)
         self.node = node
         self.state = state
         self._key = key
         self._policy = policy
         self._network = network
         self._stores = stores
-        self._refill = refill or Refill(node.d, state, node.peers, stores)
+        self._elsewhere = Elsewhere(node.d, policy, state, node.peers, stores, "away")
+        self._refill = refill or make_refill(node.d, policy, state, node.peers, stores)
         self.cosignatures = Cosignatures(node.d, key, origin, state, node.peers)
         self.reception = Reception(node)
         self.watch = Watch(node.d, key, state, node.clock, self._connected)
         self._sending: asyncio.TaskGroup | None = None
+        self._release_every = min([limits.RETENTION_EVERY, *(n for n, _ in node.d.levels)])
         node.committed = self._committed
         node.cosigned = self._cosigned
+        node.fetch = self._fetch
+        node.rolling.mend = self._refill.put_back
+        self._grown = asyncio.Event()
 
     def _connected(self) -> bool:
         if self.node.pool_full:
@@ -83,19 +94,42 @@ class Validating:
             tasks.create_task(self.reception.run())
             tasks.create_task(self.cosignatures.run())
             tasks.create_task(self.watch.run())
-            tasks.create_task(self._put_back())
+            tasks.create_task(self._tidy())
+            tasks.create_task(self._pass_over())
             for store in self._stores:
                 tasks.create_task(self.state.outbox.drain(store))
 
-    async def _put_back(self) -> None:
-        """Put back whatever else the archive has lost, and is still kept."""
-        archive = self.state.archive
-        stop = self.node.d.first_window + archive.size
-        floor = stop - self._retained if self._retained else 0
-        if floor > archive.floor:
-            # An archive begun anew knows no floor: what is too old is nowhere any more.
-            self.state.outbox.enqueue(archive.release_below(floor))
-        await self._refill.run(archive.floor, stop)
+    async def _tidy(self) -> None:
+        """Put back what the archive has lost and must still have, index what is not indexed; from
+        then on give up what is past its time."""
+        await asyncio.to_thread(self.state.archive.index_missing)
+        await self._refill.run(self._release)
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            await self._release()
+
+    async def _release(self) -> None:
+        floor = self.state.archive.stop - self._retained if self._retained else 0
+        await self.state.release(floor, self._children_kept)
+
+    async def _fetch(self, window: int, cid: bytes) -> Batch:
+        return await self._elsewhere.batch(window, cid, peers_first=True)
+
+    async def _pass_over(self) -> None:
+        """Whoever was away learns which tree k have cosigned meanwhile, so as to pass over the
+        smaller ones (R6)."""
+        node = self.node
+        async for attempt in retries():
+            behind = node.d.last_due(node.clock.now_ms()) - node.machine.base.window
+            if not node.peers.names or behind < limits.AWAY_WINDOWS or attempt == limits.AWAY_ASKS:
+                return
+            checkpoint = await self._elsewhere.checkpoint()
+            if checkpoint is not None:
+                size, root = checkpoint.size, checkpoint.root
+                log.info("away for %d windows; k cosigned the tree of size %d", behind, size)
+                node.carry(node.machine.cosigned_by_k(size, root, node.clock.now_ms()))
+                return
 
     def hand_in(self, raw: bytes) -> bytes:
         """Pool an envelope durably, and send it on to the network; its id. Raises as the node."""
@@ -130,9 +164,10 @@ class Validating:
         )
 
         if commit.window % limits.RETENTION_EVERY == 0:
-            floor = commit.window - self._retained if self._retained else 0
             # The newest freeze stays: it says how far windows were frozen.
-            self.state.retain(commit.window, floor)
+            self.state.lock.prune(commit.window)
+        if commit.window % self._release_every == 0:
+            self._grown.set()
 
     def _cosigned(self, cosign: act.Cosign) -> None:
         self.cosignatures.grown()
@@ -179,6 +214,17 @@ class Validating:
             "reasons": self._reasons(lag_ms),
         }
 
+    def _late_rollups(self) -> list[tuple[str, str]]:
+        waiting, trouble = self.node.machine.waits_for_rollups, self.node.rolling.trouble
+        if trouble is not None:
+            (span, error) = trouble
+            windows = f"{span.first} to {span.stop - 1}"
+            return [("rollup-late", f"the roll-up of windows {windows} cannot be made: {error}")]
+        if waiting:
+            names = " and ".join(f"{span.first} to {span.stop - 1}" for span in waiting)
+            return [("rollup-late", f"a window waits for the roll-up of windows {names}")]
+        return []
+
     def _store(self, store: Store) -> dict[str, Any]:
         error = self.state.outbox.last_error(store.name)
         return {
@@ -209,8 +255,9 @@ class Validating:
             if error is not None:
                 reasons.append((error.code, str(error)))
         if self._refill.missing:
-            windows = named(self._refill.missing)
-            reasons.append(("segments-missing", f"the archive lacks the segments of {windows}"))
+            lost = described(self._refill.missing)
+            reasons.append(("segments-missing", f"the archive lacks {lost}"))
+        reasons += self._late_rollups()
         reasons += [
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]

@@ -5,7 +5,6 @@ what was asked for, parsed strictly, or an Unavailable: the caller tries again o
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,12 @@ from restante.formats.exchange import (
 )
 from restante.formats.message import Answer, Proposal
 from restante.formats.paths import segment_path
-from restante.formats.segment import Contents, Segment, read_cars
+from restante.formats.segment import Contents, read_cars
 from restante.formats.whisper import parse as parse_envelope
-from restante.node.waiting import retries
 from restante.node.wire.skew import Offset, Offsets
 from restante.ports import Clock
 
 T = TypeVar("T")
-
-log = logging.getLogger("restante.peers")
 
 TIME_HEADER = "Restante-Time-Ms"
 DAG_CBOR_TYPE = "application/vnd.ipld.dag-cbor"
@@ -166,20 +162,17 @@ class Peers:
             raise self._nonsense(name, f"another segment for window {window}")
         return contents
 
-    async def any_segment(self, window: int, cid: bytes) -> Segment:
-        """A window's segment from whoever has it, for as long as it takes."""
-        async for attempt in retries():
-            for name in self.names:
-                try:
-                    return (await self.segment(name, window, cid)).segment
-                except Unavailable as error:
-                    if attempt == 0:
-                        log.info("segment of window %d: %s", window, error)
-        raise AssertionError("retries never end")
-
     async def file(self, name: str, path: str, max_bytes: int) -> bytes:
         """A file of a validator's archive, unverified. Raises Unavailable (`not-found`)."""
         return await self._get(name, f"/{path}", max_bytes)
+
+    async def read(self, name: str, path: str, offset: int, length: int) -> bytes:
+        """Bytes of a file of a validator's archive, unverified; fewer where the file ends.
+
+        Raises Unavailable (`not-found`).
+        """
+        span = f"bytes={offset}-{offset + length - 1}"
+        return await self._request(name, "GET", f"/{path}", None, length, span)
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -190,14 +183,23 @@ class Peers:
         return await self._request(name, "POST", path, body, max_bytes)
 
     async def _request(
-        self, name: str, method: str, path: str, body: bytes | None, max_bytes: int
+        self,
+        name: str,
+        method: str,
+        path: str,
+        body: bytes | None,
+        max_bytes: int,
+        span: str | None = None,
     ) -> bytes:
         peer = self.by_name[name]
         sent_ms = self._clock.now_ms()
+        headers = {} if span is None else {"Range": span}
         try:
             async with (
                 asyncio.timeout(limits.PEER_DEADLINE_S),
-                self._client.stream(method, peer.url + path, content=body) as response,
+                self._client.stream(
+                    method, peer.url + path, content=body, headers=headers
+                ) as response,
             ):
                 self._note_time(name, sent_ms, response.headers.get(TIME_HEADER))
                 data = await _read(response, max_bytes)
@@ -205,13 +207,15 @@ class Peers:
             self.offsets.forget(name)
             detail = f"{type(error).__name__} {error}".strip()
             raise Unavailable(f"{name} ({peer.url}): {detail}", code="peer-unreachable") from error
-        if response.status_code == 404:
+        if response.status_code in (404, 410):
             raise Unavailable(f"{name} has no {path}", code="not-found")
         if not 200 <= response.status_code < 300 or data is None:
             raise Unavailable(
                 f"{name} answered {response.status_code} to {method} {path.partition('?')[0]}",
                 code="peer-refused" if response.status_code < 500 else "peer-failing",
             )
+        if span is not None and response.status_code != 206:
+            raise self._nonsense(name, "a whole file where a part of it was asked for")
         return data
 
     def _note_time(self, name: str, sent_ms: int, header: str | None) -> None:
