@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 COMMANDS = {
     "init": ("node", "init", "init", "Make a node of your own: keys, configuration, storage."),
     "up": ("node", "up", "up", "Run a node until Ctrl-C."),
-    "backup": (
-        "node",
-        "backup",
-        "backup",
-        "Copy what may be kept of a node.",
-    ),
+    "backup": ("node", "backup", "backup", "Copy what may be kept of a node."),
     "restore": ("node", "backup", "restore", "Put a backup back, and say what is lost."),
     "passphrase": ("node", "passphrase", "passphrase", "Put a node's keys under a passphrase."),
     "post": ("messages", "post", "post", "Make an envelope and hand it to a node."),
     "query": ("messages", "query", "query", "Retrieve envelopes, everything verified."),
+    "watch": ("messages", "watch", "watch", "Print what arrives, live, and what was missed."),
     "verify": ("messages", "verify", "verify", "Check proof files, offline."),
     "inspect": ("look", "inspect", "inspect", "Show any object or CID."),
     "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),

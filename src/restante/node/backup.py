@@ -25,7 +25,14 @@ from restante.durable import make_directories, read_range, remove_file, write_fi
 from restante.errors import ConfigError, Invalid, StateError, Unavailable
 from restante.formats import tiles
 from restante.formats.descriptor import Descriptor
-from restante.formats.paths import FIXED, check_path, is_mutable
+from restante.formats.level import body_levels, windows_of
+from restante.formats.paths import (
+    FIXED,
+    check_path,
+    is_mutable,
+    parse_segment_path,
+    segment_path,
+)
 from restante.formats.policy import Policy, VerifiedCheckpoint
 from restante.node.config import parse
 from restante.node.durable.pool import read_identity
@@ -129,6 +136,7 @@ def make(home: Home, target: Path, *, keys: bool) -> tuple[Manifest, Copied]:
     for path in _files(_memory(home)):
         _put(path, target / "memory" / path.relative_to(_memory(home)), copied)
     size = _copy_archive(home.archive, target / "archive", policy, copied)
+    _drop_merged(home.archive, target / "archive", d)
     kept = [path.name for path in Home(target).key_files()]
     made = Manifest(
         manifest.set, manifest.node, manifest.roles, kept, size, time.time_ns() // 10**6
@@ -252,6 +260,18 @@ def _copy_archive(source: Path, target: Path, policy: Policy, copied: Copied) ->
         if ".p/" in name and name not in kept:
             remove_file(path, sync=False)
     return checkpoint.size
+
+
+def _drop_merged(source: Path, target: Path, d: Descriptor) -> None:
+    """Let segments go that the node released and whose records stand in a roll-up of the copy."""
+    for path in list(_files(target / "segment")):
+        name = path.relative_to(target).as_posix()
+        level, number, _ = parse_segment_path(name)
+        first = number * windows_of(d, level)
+        above = [each for each in body_levels(d) if each > level]
+        merged = (segment_path(each, first // windows_of(d, each)) for each in above)
+        if not (source / name).exists() and any((target / each).is_file() for each in merged):
+            remove_file(path, sync=False)
 
 
 def _edge(size: int) -> list[tuple[str, str]]:

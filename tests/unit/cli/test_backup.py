@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from restante.client import Client, ProcessMemory, Query
 from restante.client.sources import FolderSource
 from restante.errors import ConfigError, StateError
 from restante.formats import tiles
+from restante.formats.level import Level
 from restante.formats.note import COSIGNATURE_V1, ED25519
 from restante.formats.paths import segment_path
 from restante.node import backup as backups
@@ -134,6 +136,26 @@ def test_a_second_run_copies_what_is_new_and_keeps_what_was_released(
     assert len(read(target / "archive", log)) == 305
     _, again = make(node, target, keys=False)
     assert again.files < 12, "settings and the checkpoint"
+
+
+def test_what_a_roll_up_of_the_copy_holds_goes_with_the_nodes_own(
+    tmp_path: Path, node: Home, log: Grown
+) -> None:
+    d = replace(log.made.descriptor, levels=(Level(2), Level(4), Level(8, "index")))
+    source, target = node.archive, tmp_path / "copy"
+    goes = [(0, 0), (0, 0, 1), (0, 2), (0, 5), (1, 0)]
+    # 0/9 has no roll-up here; of an index, which holds no records, no child goes.
+    stays = [(0, 1), (0, 9), (1, 2), (2, 0), (3, 0)]
+    paths = [segment_path(*each) for each in goes + stays]
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(path)
+    shutil.rmtree(source / "segment")
+    (source / segment_path(0, 1)).parent.mkdir(parents=True)
+    (source / segment_path(0, 1)).write_text("not released yet")
+    backups._drop_merged(source, target, d)
+    left = {path for path in paths if (target / path).exists()}
+    assert left == {segment_path(*each) for each in stays}
 
 
 def test_a_backup_that_breaks_off_anywhere_is_still_whole(
