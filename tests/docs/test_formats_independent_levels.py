@@ -26,7 +26,8 @@ from docs.independent import (
     section,
     segment,
 )
-from docs.independent_log import Archive, Refused, Span, Trust, verify_proof
+from docs.independent_log import Archive, Refused, Span, Trust
+from docs.independent_proof import verify_proof
 
 ARCHIVE, PROOFS = VECTORS["archive"], VECTORS["proofs"]
 FILES = {path: base64.b64decode(data) for path, data in ARCHIVE["files"].items()}

@@ -30,7 +30,7 @@ from restante.formats.root import (
 )
 from restante.formats.segment import check_page
 from restante.formats.tree import leaf_hash, verify_inclusion
-from restante.rules.verify_segment import READERS
+from restante.rules.verify_page import READERS
 
 P = ParamSpec("P")
 T = TypeVar("T")
