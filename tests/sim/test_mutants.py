@@ -8,8 +8,8 @@ import pytest
 from restante.testing.sim.mutants import MUTANTS, Mutant
 from restante.testing.sim.run import simulate
 
-QUICK = ("due-ignored", "no-sharing", "verdict-without-base")
-RULES = {f"R{i}" for i in range(9)}
+QUICK = ("due-ignored", "no-sharing", "verdict-without-base", "record-dropped", "late-skipped")
+RULES = {f"R{i}" for i in range(9)} | {"levels"}
 
 
 def require_caught(mutant: Mutant, first: int) -> None:

@@ -105,14 +105,13 @@ class Cosigner:
         are its prefixes; until the log has come so far nothing is signed. The tree itself is signed
         as ever. Raises SplitTree when the own log has another root there.
         """
-        newest = self._newest
+        newest, known = self._newest, [tree.size for tree in self._unsigned]
         if newest is not None and size <= newest.size:
             self._check_consistent(size, root, newest)
-        elif any(size == tree.size for tree in self._unsigned):
+        elif size in known:
             self._pass_over(Signed(size, root))
-        elif not self._unsigned or size > self._unsigned[-1].size:
-            if self._ahead is None or size > self._ahead.size:
-                self._ahead = Signed(size, root)
+        elif size > max([*known, self._ahead.size if self._ahead else 0]):
+            self._ahead = Signed(size, root)
 
     def _pass_over(self, tree: Signed) -> None:
         if tree not in self._unsigned:

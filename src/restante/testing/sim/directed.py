@@ -8,6 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from restante.testing.sim.aged import AGED
 from restante.testing.sim.histories import lost_log, rebuilt_log, restored_backup, split_history
 from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan, quiet_plan, some_time
 
@@ -275,5 +276,6 @@ DIRECTED: dict[str, Callable[[Random, int], Plan]] = {
         turned_away,
         blackout,
         clocks_out,
+        *AGED,
     )
 }

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from restante.formats.index_cut import Index
+from restante.formats.level import Span
+from restante.formats.segment import Segment
 from restante.rules import actions as act
 from restante.rules.cosign import Signed
 from restante.rules.validator import Restored
@@ -62,6 +65,16 @@ class Archived(NamedTuple):
     raws: tuple[bytes, ...]
 
 
+class RolledUp(NamedTuple):
+    """Archive: a roll-up."""
+
+    span: Span
+    cid: bytes
+    made: Segment | Index
+    records: tuple[tuple[int, bytes, bytes], ...] = ()
+    """(window, id, envelope) of bodies."""
+
+
 @dataclass(slots=True)
 class Disk:
     """pool/, lock/ and archive/ of one validator, with indexes that a restart rebuilds."""
@@ -69,8 +82,10 @@ class Disk:
     pool_id: bytes
     pool: Journal[tuple[int, bytes]] = field(default_factory=Journal)
     lock: Journal[Any] = field(default_factory=Journal)
-    archive: Journal[Archived] = field(default_factory=Journal)
+    archive: Journal[Archived | RolledUp] = field(default_factory=Journal)
     pool_floor: int = 0
+    released: set[Span] = field(default_factory=set)
+    """Whose segments went after their parent's entry."""
 
     def body(self, position: int) -> bytes:
         """A durable body of the pool. Raises IndexError below the floor or beyond the sync."""
@@ -93,22 +108,63 @@ class Disk:
     def batch(self, window: int, cid: bytes) -> Archived | None:
         """A decided batch, the newest first: a log that was rebuilt may hold another one."""
         return next(
-            (a for a in reversed(self.archive.records) if (a.window, a.cid) == (window, cid)), None
+            (
+                a
+                for a in reversed(self.archive.records)
+                if isinstance(a, Archived) and (a.window, a.cid) == (window, cid)
+            ),
+            None,
         )
+
+    def rolled_up(self, span: Span, cid: bytes | None = None) -> RolledUp | None:
+        """The roll-up of a span, if it is durable here; of one CID, if that is given."""
+        for record in self.archive.records[: self.archive.synced]:
+            if isinstance(record, RolledUp) and record.span == span and cid in (None, record.cid):
+                return record
+        return None
+
+    def covering(self, window: int) -> RolledUp | None:
+        """The lowest roll-up here that holds a window's bodies."""
+        holding = [
+            r
+            for r in self.archive.records[: self.archive.synced]
+            if isinstance(r, RolledUp) and window in r.span and isinstance(r.made, Segment)
+        ]
+        return min(holding, key=lambda r: r.span.level, default=None)
+
+    def release(self, span: Span) -> None:
+        """Its segment goes: a parent of it is kept. The archive has nothing unsynced now."""
+        self.released.add(span)
+        self.archive.records = [
+            r
+            for r in self.archive.records
+            if (r.span != span if isinstance(r, RolledUp) else (0, r.window) != span[:2])
+        ]
+        self.archive.sync()
+
+    def ids(self, decision: Decision) -> tuple[bytes, ...]:
+        """The envelopes of a decided window, also of a batch that was released."""
+        archived = self.batch(decision.window, decision.cid)
+        if archived is not None:
+            return archived.ids
+        rolled = self.covering(decision.window)
+        assert rolled is not None, "a decision without its envelopes"
+        return tuple(id_ for window, id_, _ in rolled.records if window == decision.window)
 
     def lose_log(self) -> None:
         """The log and everything that names it is gone; freezes, accepts and cosignatures stay."""
         gone = (Decision, act.Advance)
         self.lock.records = [r for r in self.lock.records if not isinstance(r, gone)]
         self.archive.records = []
+        self.released.clear()
         self.lock.sync()
         self.archive.sync()
 
-    def snapshot(self) -> tuple[list[Any], list[Archived]]:
+    def snapshot(self) -> tuple[list[Any], list[Archived | RolledUp]]:
         """A backup of lock/ and archive/, which nobody may make of lock/."""
         return list(self.lock.records), list(self.archive.records)
 
-    def restore(self, snapshot: tuple[list[Any], list[Archived]]) -> None:
+    def restore(self, snapshot: tuple[list[Any], list[Archived | RolledUp]]) -> None:
         self.lock.records, self.archive.records = list(snapshot[0]), list(snapshot[1])
         self.lock.sync()
         self.archive.sync()
@@ -124,16 +180,11 @@ class Disk:
         cursors = {
             r.peer: (r.pool_id, r.position) for r in self.lock.records if isinstance(r, act.Cursor)
         }
-        recent = []
-        for decision in decisions:
-            archived = self.batch(decision.window, decision.cid)
-            assert archived is not None, "a decision without its segment"
-            recent.append((decision.window, archived.ids))
         return Restored(
             freezes=self.freezes(),
             accepts=self.accepts(),
             entries=[d.entry for d in decisions],
-            recent=recent,
+            recent=[(d.window, self.ids(d)) for d in decisions],
             cosigned=Signed(cosigned[-1].size, cosigned[-1].root) if cosigned else None,
             engine_slot=slot,
             pool_floor=self.pool_floor,

@@ -3,6 +3,14 @@
 from collections.abc import Callable
 from random import Random
 
+from restante.testing.sim.aged import (
+    ALL_LEVELS,
+    FOURS,
+    INDEX_OF_FOURS,
+    INDEX_OF_PAIRS,
+    PAIRS,
+    leveled,
+)
 from restante.testing.sim.directed import DIRECTED
 from restante.testing.sim.links import Quality
 from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan
@@ -19,6 +27,8 @@ HOSTILE_PROPOSERS = (
     "withhold",
     "copies",
 )
+LEVELED = 0.15
+"""The part of random runs that have roll-ups: they need more windows, and take longer."""
 MANNERS = ("accept", "silent", "fresh", "liar", "mixed", "conflict", "turning")
 
 
@@ -55,12 +65,25 @@ def random(rng: Random, n: int) -> Plan:
         plan.parameters["batch_max_envelopes"] = rng.randint(1, 3)
     elif rng.random() < 0.1:
         plan.parameters["batch_max_bytes"] = 4_096
+    if rng.random() < LEVELED:
+        _levels(plan, rng)
     end_ms = plan.windows * WINDOW_MS
     _engine(plan, rng, end_ms)
     _envelopes(plan, rng, end_ms)
     _faults(plan, rng, end_ms)
     plan.heal_ms = end_ms + rng.randint(0, 20_000)
     return plan
+
+
+def _levels(plan: Plan, rng: Random) -> None:
+    few = ((PAIRS,), (INDEX_OF_PAIRS,), (PAIRS, FOURS), (PAIRS, INDEX_OF_FOURS))
+    leveled(plan, rng.choice((*few, *few, ALL_LEVELS)), lag=rng.choice((1, 1, 2)))
+    plan.rollup_ms = (20, rng.choice((400, 400, 30_000)))
+    if rng.random() < 0.3:
+        plan.rollup_slow[rng.choice(plan.honest)] = (60_000, 120_000)
+    if rng.random() < 0.3:
+        plan.parameters["rollup_limit_bytes"] = rng.choice((60, 150, 300))
+    plan.kept_windows = rng.choice((None, 0, 1))
 
 
 def _engine(plan: Plan, rng: Random, end_ms: int) -> None:

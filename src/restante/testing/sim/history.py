@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from restante.formats.descriptor import Descriptor
+from restante.formats.entry import parse
 from restante.testing.sim.workload import Made
 
 TRACE_EVENTS = 40
@@ -18,6 +19,13 @@ class Batch(NamedTuple):
     ids: frozenset[bytes]
     root: bytes
     """Of the log that ends with it."""
+    entry: bytes
+    """Its log entry."""
+
+    @property
+    def rollups(self) -> tuple[bytes | None, ...]:
+        """What the entry names."""
+        return parse(self.entry).rollups
 
 
 class Commit(NamedTuple):
@@ -54,6 +62,14 @@ class History:
         self.batches: dict[bytes, frozenset[bytes]] = {}
         self.certified: list[tuple[int, bytes, str | None]] = []
         self.lost: list[str] = []  # I6, found where it happens
+        # CIDs of a log's batches → who committed the last first, and how (I8)
+        self.logs: dict[tuple[bytes, ...], tuple[str, Batch]] = {}
+        # (span, CIDs of its batches) → the roll-up's, reckoned
+        self.reckoned: dict[tuple[Any, tuple[bytes, ...]], bytes | None] = {}
+        # node → the greatest size that it knows k to have cosigned, and the sizes it passed over
+        self.told: dict[str, int] = {}
+        self.passed: dict[str, set[int]] = {}
+        self.unproved: list[str] = []  # passed over without that, found where it happens
         # Times in which some honest validator was down, cut off or its clock wrong.
         self.disturbances: list[tuple[int, int]] = []
         self.ended: str | None = None
@@ -85,10 +101,18 @@ class History:
         self.note("committed", node, batch.window, batch.cid, len(batch.ids))
 
     def cosign(self, node: str, size: int, root: bytes, value: bytes) -> None:
+        self._pass_over(node, size, root)
         self.cosigned[node].setdefault(size, set()).add((root, value))
         self.new_trees.append((size, root))
         self.dirty = True
         self.note("cosigned", node, size, root)
+
+    def _pass_over(self, node: str, size: int, root: bytes) -> None:
+        """Every size is cosigned in order; what is left out must be proved to be needless."""
+        gap = range(max(self.cosigned[node], default=0) + 1, size)
+        if gap and (self.told.get(node, 0) < size or self.cosigners(size, root) < self.d.k):
+            self.unproved.append(f"{node} passes over the sizes {gap[0]} to {gap[-1]}")
+        self.passed.setdefault(node, set()).update(gap)
 
     def accept(self, node: str, window: int, size: int, root: bytes, cid: bytes) -> None:
         self.accepted.append((node, window, size, root, cid))

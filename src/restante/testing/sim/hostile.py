@@ -9,7 +9,7 @@ from restante.formats import message
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
-from restante.testing.sim.disk import Archived
+from restante.testing.sim.disk import Archived, RolledUp
 from restante.testing.sim.links import Reply
 from restante.testing.sim.plan import GENESIS_S, key_of
 from restante.testing.sim.workload import Made
@@ -110,6 +110,8 @@ class ByzantineValidator:
                 reply((0, b"", None))
             case "batch", (window, cid):
                 reply(self._batch(window, cid))
+            case "rollup", (window,):
+                reply(self._rollup(window))
             case _:
                 reply(True)
 
@@ -120,6 +122,18 @@ class ByzantineValidator:
         d = self.sim.d
         segment = build(d.set_id, (), first_window=window, bucket_bits=d.bucket_bits)
         return Archived(window, cid, segment, (), ()) if segment.root_cid == cid else None
+
+    def _rollup(self, window: int) -> RolledUp | None:
+        """What an honest one has, with other records of the window: too few, or one's again."""
+        of = next(iter(self.sim.validators.values())).disk.covering(window)
+        if of is None:
+            return None
+        mine = [record for record in of.records if record[0] == window]
+        others = tuple(record for record in of.records if record[0] != window)
+        if mine:
+            return of._replace(records=(*others, *mine[1:], *self.sim.rng.choice(([], mine[1:]))))
+        foreign = [(window, id_, raw) for _, id_, raw in others[:1]]
+        return of._replace(records=(*others, *foreign))
 
     def _verdict(self, manner: str, p: Proposal) -> Answer | None:
         if manner == "fresh":

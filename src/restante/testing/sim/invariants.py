@@ -1,4 +1,4 @@
-"""I1 to I6 of design §4, each a function over the history.
+"""I1 to I6 and I8 of the design, and what roll-ups must be: each a function over the history.
 
 Each yields what is wrong. They are asked after every event; those that can only change with a
 commit, a cosignature or a certificate look at what came since they last did.
@@ -6,6 +6,7 @@ commit, a cosignature or a certificate look at what came since they last did.
 
 from collections.abc import Callable, Iterator
 
+from restante.testing.sim import reckoning
 from restante.testing.sim.history import Batch, Commit, History
 from restante.testing.sim.workload import Made, full
 
@@ -88,7 +89,52 @@ def i4(h: History, commit: Commit) -> Iterator[str]:
             )
 
 
-PER_COMMIT: dict[str, Callable[[History, Commit], Iterator[str]]] = {"I1": i1, "I2": i2, "I4": i4}
+def i8(h: History, commit: Commit) -> Iterator[str]:
+    """The same batches give the same bytes on every machine: one history, one entry, one root."""
+    batch = commit.chain[-1]
+    log = tuple(b.cid for b in commit.chain)
+    node, other = h.logs.setdefault(log, (commit.node, batch))
+    if (other.root, other.entry) != (batch.root, batch.entry):
+        yield f"window {batch.window} has one entry at {commit.node} and another one at {node}"
+
+
+def due(h: History, commit: Commit) -> Iterator[str]:
+    """Every entry names a roll-up, or none, of every span that comes due there, and no other; none
+    only of one that is over the limit: a late one delays its window, and nobody skips it."""
+    batch = commit.chain[-1]
+    expected = reckoning.due(h.d, batch.window)
+    if len(batch.rollups) != len(expected):
+        yield f"window {batch.window} of {commit.node} names {len(batch.rollups)} roll-ups"
+        return
+    for of, cid in zip(expected, batch.rollups, strict=True):
+        if (cid is None) != reckoning.is_none(of, commit.chain, h.made, h.d):
+            what = "has none" if cid is None else "has one over the limit"
+            yield f"window {batch.window} of {commit.node}: level {of.level} {what}"
+
+
+def conserved(h: History, commit: Commit) -> Iterator[str]:
+    """A roll-up has the records of its windows' batches, each once, in the one order, and not a
+    byte else; an index says where they stand."""
+    batch = commit.chain[-1]
+    for of, cid in zip(reckoning.due(h.d, batch.window), batch.rollups, strict=False):
+        spanned = tuple(b.cid for b in commit.chain[of.first : of.first + of.windows])
+        if (of, spanned) not in h.reckoned:
+            h.reckoned[of, spanned] = reckoning.cid_of(h.d, of, commit.chain, h.made)
+        if cid is not None and cid != h.reckoned[of, spanned]:
+            yield (
+                f"window {batch.window} of {commit.node} names a roll-up of level {of.level} that "
+                f"does not follow from windows {of.first} to {of.first + of.windows - 1}"
+            )
+
+
+PER_COMMIT: dict[str, Callable[[History, Commit], Iterator[str]]] = {
+    "I1": i1,
+    "I2": i2,
+    "I4": i4,
+    "I8": i8,
+    "due": due,
+    "conserved": conserved,
+}
 
 
 class Checker:
@@ -104,8 +150,8 @@ class Checker:
         """Raises Violation."""
         h = self._h
         self.asked += 1
-        if h.lost:
-            self._require({"I6": iter(h.lost)})
+        if h.lost or h.unproved:
+            self._require({"I6": iter(h.lost), "passed": iter(h.unproved)})
         while self._certified < len(h.certified):
             window, cid, lacking = h.certified[self._certified]
             self._certified += 1

@@ -1,8 +1,8 @@
 """Rules switched off, one at a time: what the simulation must find, or it proves nothing.
 
 Production code has no switches. A mutant replaces one small function or method of
-`restante.rules` where it is looked up. Generator, detector and number of seeds are stated here,
-before any run.
+`restante.rules` where it is looked up, or of `restante.formats` where roll-ups are made. Generator,
+detector and number of seeds are stated here, before any run.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
-from restante.testing.sim import clauses
+from restante.testing.sim import clauses, rollup_clauses
 from restante.testing.sim.clauses import Patch
 
 
@@ -123,7 +123,7 @@ MUTANTS: dict[str, Mutant] = {
             "a full batch may leave due ones out",
             "full-batch",
             "I5",
-            5,
+            15,
             clauses.never_full,
         ),
         Mutant(
@@ -296,6 +296,123 @@ MUTANTS: dict[str, Mutant] = {
             "busy",
             10,
             clauses.barred_retries,
+        ),
+        Mutant(
+            "own-entry",
+            "R4",
+            "an entry follows from the log and the batch",
+            "calm",
+            "I8",
+            5,
+            rollup_clauses.own_entry,
+        ),
+        Mutant(
+            "record-dropped",
+            "levels",
+            "a roll-up has every record of its children",
+            "rollups",
+            "conserved",
+            5,
+            rollup_clauses.record_dropped,
+        ),
+        Mutant(
+            "child-twice",
+            "levels",
+            "a roll-up has every child once",
+            "rollups",
+            "conserved",
+            5,
+            rollup_clauses.child_twice,
+        ),
+        Mutant(
+            "windows-backwards",
+            "levels",
+            "a topic's records stand in the order of windows",
+            "rollups",
+            "conserved",
+            5,
+            rollup_clauses.windows_backwards,
+        ),
+        Mutant(
+            "page-cut",
+            "levels",
+            "a page is as full as it may be",
+            "full-pages",
+            "conserved",
+            5,
+            rollup_clauses.page_cut,
+        ),
+        Mutant(
+            "hour-mask",
+            "levels",
+            "an index says which child holds a topic",
+            "rollups",
+            "conserved",
+            5,
+            rollup_clauses.hour_mask,
+        ),
+        Mutant(
+            "late-skipped",
+            "levels",
+            "a late roll-up delays its window",
+            "late-rollups",
+            "due",
+            5,
+            rollup_clauses.late_skipped,
+        ),
+        Mutant(
+            "lag-ignored",
+            "levels",
+            "a roll-up stands in one entry, the lag after its end",
+            "rollups",
+            "due",
+            5,
+            rollup_clauses.lag_ignored,
+        ),
+        Mutant(
+            "asked-once",
+            "levels",
+            "what no entry names yet is asked for after a restart",
+            "crashed-rollups",
+            "I5",
+            5,
+            rollup_clauses.asked_once,
+        ),
+        Mutant(
+            "limit-ignored",
+            "levels",
+            "a span over the limit has no roll-up",
+            "over-the-limit",
+            "due",
+            10,
+            rollup_clauses.limit_ignored,
+        ),
+        Mutant(
+            "made-by-one",
+            "levels",
+            "whether it has one follows from the log alone",
+            "over-the-limit",
+            "due",
+            10,
+            rollup_clauses.made_by_one,
+        ),
+        Mutant(
+            "other-windows",
+            "R6",
+            "a released batch is rebuilt from its own window's records",
+            "long-away",
+            "I5",
+            5,
+            rollup_clauses.other_windows_records,
+        ),
+        Mutant(
+            "tree-passed-over",
+            "R6",
+            "only what a proved tree holds is passed over",
+            "long-away",
+            "passed",
+            10,
+            rollup_clauses.tree_passed_over,
         ),
     )
 }

@@ -26,7 +26,7 @@ def key_of(name: str) -> SigningKey:
 
 
 @lru_cache(maxsize=64)
-def descriptor_of(n: int, f: int, parameters: tuple[tuple[str, int], ...]) -> Descriptor:
+def descriptor_of(n: int, f: int, parameters: tuple[tuple[str, Any], ...]) -> Descriptor:
     """A set of n validators v0, v1, …"""
     base: dict[str, Any] = {
         "pow_floor_millionths": POW_FLOOR_MILLIONTHS,
@@ -60,7 +60,9 @@ class Fault(NamedTuple):
 # A hook sees every fact of the history as it comes: (simulation, verb, node name, details).
 Hook = Callable[["Simulation", str, str, tuple[Any, ...]], None]
 
-SAFETY = frozenset({"I1", "I2", "I3", "I4", "I6", "holder", "busy"})
+SAFETY = frozenset(
+    {"I1", "I2", "I3", "I4", "I6", "I8", "due", "conserved", "passed", "holder", "busy"}
+)
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Plan:
     n: int
     f: int
     windows: int = 3
-    parameters: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     byzantine: dict[str, str] = field(default_factory=dict)
     """Validator → manner: see `hostile.ByzantineValidator`."""
     proposers: dict[str, str] = field(default_factory=lambda: {"p0": "honest"})
@@ -96,6 +98,12 @@ class Plan:
     """When faults end: what I5 counts from."""
     bound_ms: int | None = None
     """How long after the last cut-off and `heal_ms` all must be decided; None: a general bound."""
+    rollup_ms: tuple[int, int] = (20, 400)
+    """How long a roll-up takes, from … to …"""
+    rollup_slow: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The same of single validators, until `heal_ms`."""
+    kept_windows: int | None = None
+    """How long children of a roll-up are kept after its entry; None: longer than any run."""
     pool_page_ids: int = 3
     events_max: int = 60_000
     ruined: set[str] = field(default_factory=set)
@@ -117,14 +125,24 @@ class Plan:
     def honest(self) -> list[str]:
         return [v for v in self.names if v not in self.byzantine]
 
+    def rollup_time_ms(self, name: str, rng: Random) -> int:
+        """How long one takes a validator this time."""
+        return rng.randint(*self.rollup_slow.get(name, self.rollup_ms))
+
     def start_ms(self, window: int) -> int:
         return window * WINDOW_MS
 
     def envelope(
-        self, at_ms: int, parties: list[str], ttl_s: int = 60, age_s: int = 0, spread_ms: int = 0
+        self,
+        at_ms: int,
+        parties: list[str],
+        ttl_s: int = 60,
+        age_s: int = 0,
+        spread_ms: int = 0,
+        heavy: bool = False,
     ) -> Made:
         """A valid envelope that reaches these parties at a time, give or take `spread_ms`."""
-        made = self.mint.make(GENESIS_S + at_ms // 1000 - age_s, ttl_s)
+        made = self.mint.make(GENESIS_S + at_ms // 1000 - age_s, ttl_s, heavy=heavy)
         self.deliver(made, at_ms, parties, spread_ms)
         return made
 

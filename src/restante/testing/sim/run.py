@@ -1,16 +1,17 @@
 """Runs by seed, and their outcome."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 from unittest import mock
 
-from restante.formats import message, note
+from restante.formats import level, message, note
 from restante.testing.sim.generators import GENERATORS
 from restante.testing.sim.invariants import Violation
 from restante.testing.sim.mutants import MUTANTS
+from restante.testing.sim.plan import WINDOW_MS, Plan
 from restante.testing.sim.simulation import Simulation
 
 _verify = note.ed25519_verifies
@@ -29,6 +30,13 @@ def remembered_signatures() -> Iterator[None]:
         mock.patch.object(message, "ed25519_verifies", _remembered_verify),
     ):
         yield
+
+
+def short_days(plan: Plan) -> AbstractContextManager[object]:
+    """How long children of roll-ups are kept: a day is longer than any run."""
+    if plan.kept_windows is None:
+        return nullcontext()
+    return mock.patch.object(level, "DAY_S", plan.kept_windows * WINDOW_MS // 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ def simulate(
     """One run: a pure function of its arguments."""
     plan = GENERATORS[generator](Random(f"{generator} {n} {seed}"), n)
     switched_off = MUTANTS[mutant].applied() if mutant else nullcontext()
-    with remembered_signatures(), switched_off:
+    with remembered_signatures(), short_days(plan), switched_off:
         sim = Simulation(plan)
         violated: tuple[str, ...] = ()
         detail = ""

@@ -8,7 +8,7 @@ from restante.errors import Invalid
 from restante.formats.message import Answer, PoolPage, Proposal
 from restante.rules.actions import Action
 from restante.rules.validator import Validator
-from restante.testing.sim.disk import Disk, Journal, PeerCosignature
+from restante.testing.sim.disk import Disk, Journal, PeerCosignature, RolledUp
 from restante.testing.sim.links import Reply
 from restante.testing.sim.party import Crash, ProposingParty
 
@@ -60,6 +60,8 @@ class ServingParty(ProposingParty):
                 reply([raw for id_ in ids if (raw := self.body(id_)) is not None])
             case "batch", (window, cid):
                 reply(self.disk.batch(window, cid))
+            case "rollup", (window,):
+                reply(self.disk.covering(window))
             case "cosignature", (of,):
                 reply(self._newest_of(of))
             case "read-cosignature", (of, size, root, value):
@@ -70,11 +72,27 @@ class ServingParty(ProposingParty):
                     except Crash:
                         self.crash()
                         return
+                    self._heed(size, root)
                 reply(True)
             case "log", (size,):
                 decisions = self.disk.decisions()[size : size + 4]
-                batches = [self.disk.batch(x.window, x.cid) for x in decisions]
-                reply([(x.entry, b.ids) for x, b in zip(decisions, batches, strict=True) if b])
+                reply([(x.entry, self.disk.ids(x)) for x in decisions])
+
+    def _heed(self, size: int, root: bytes) -> None:
+        """Who is behind a tree that k cosigned need not sign all before it (R6). Byzantine keys
+        lend a hand wherever they are wanted."""
+        machine = self.machine
+        if machine is None or size < machine.base.size + 2:
+            return
+        signers = {
+            record.peer
+            for record in self.disk.lock.records
+            if isinstance(record, PeerCosignature) and (record.size, record.root) == (size, root)
+        }
+        if len(signers | set(self.sim.byzantine)) >= self.sim.d.k:
+            told = self.sim.history.told
+            told[self.name] = max(size, told.get(self.name, 0))
+            self.run(lambda now: machine.cosigned_by_k(size, root, now))
 
     def _judge(self, reply: Reply, handler: Callable[[int], list[Action]]) -> None:
         self._reply = reply
@@ -102,15 +120,15 @@ class ServingParty(ProposingParty):
         row = self.machine.index.get(id_)
         if row is not None and row.position < self.disk.pool.synced:
             return self.disk.body(row.position)
-        return next(
-            (
-                raw
-                for archived in self.disk.archive.records
-                for member, raw in zip(archived.ids, archived.raws, strict=True)
-                if member == id_
-            ),
-            None,
-        )
+        for record in self.disk.archive.records:
+            if isinstance(record, RolledUp):
+                members = [(member, raw) for _, member, raw in record.records]
+            else:
+                members = list(zip(record.ids, record.raws, strict=True))
+            for member, raw in members:
+                if member == id_:
+                    return raw
+        return None
 
     def _newest_of(self, name: str) -> tuple[int, bytes, bytes | None]:
         for record in reversed(self.disk.lock.records):

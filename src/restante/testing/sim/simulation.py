@@ -150,7 +150,12 @@ class Simulation:
     def _cosigned(self, size: int) -> bool:
         """Whether enough of the live honest cosigned some tree of this size: Byzantine keys may
         keep silent."""
-        honest = sum(1 for trees in self.history.cosigned.values() if trees.get(size))
+        h = self.history
+        honest = sum(
+            1
+            for name, trees in h.cosigned.items()
+            if trees.get(size) or size in h.passed.get(name, ())
+        )
         return honest >= min(self.d.k, len(self.live()))
 
     def _require_live(self) -> None:
@@ -253,6 +258,8 @@ class Simulation:
         accepts = {(a.window, a.base_size, a.base_root, a.cid) for a in node.disk.accepts()}
         if any(a[0] == name and a[1:] not in accepts for a in h.accepted):
             h.lost.append(f"{name} lost an accept")
+        for decision in node.disk.decisions() if self.d.levels else ():
+            node.require_installed(decision.entry)
 
     def _note_durable(self, node: ValidatorNode) -> None:
         """What was on disk when the crash came, though nobody had heard of it yet."""
@@ -266,7 +273,8 @@ class Simulation:
             archived = node.disk.batch(decision.window, decision.cid)
             if size > len(h.chains[name]) and archived is not None:
                 ids = frozenset(archived.ids)
-                h.commit(name, Batch(decision.window, decision.cid, ids, frontier.root()))
+                root, entry = frontier.root(), decision.entry
+                h.commit(name, Batch(decision.window, decision.cid, ids, root, entry))
         for cosign in node.disk.cosignatures():
             if cosign.size not in h.cosigned[name]:
                 h.cosign(name, cosign.size, cosign.root, cosign.value)
@@ -297,6 +305,7 @@ class Simulation:
         """Faults end: links are good, everyone is up, clocks are right."""
         self.healed = True
         self.links.quality = Quality()
+        self.plan.rollup_slow.clear()
         self.links.cut.clear()
         for node in self.validators.values():
             node.crash_in = None

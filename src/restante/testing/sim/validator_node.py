@@ -5,19 +5,20 @@ synced, and dies between any two steps.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from restante.errors import Invalid
+from restante.formats import whisper
 from restante.formats.message import Answer, PoolPage
-from restante.formats.page import parse
-from restante.formats.segment import Segment
 from restante.rules import actions as act
+from restante.rules import commit
 from restante.rules.actions import Action
 from restante.rules.pool import Row
 from restante.rules.propose import Proposing
 from restante.rules.validator import Validator
-from restante.testing.sim.disk import Archived, Decision, Journal
+from restante.testing.sim.disk import Archived, Decision, Journal, RolledUp
 from restante.testing.sim.history import Batch
 from restante.testing.sim.party import Crash
 from restante.testing.sim.plan import key_of
-from restante.testing.sim.serving import ServingParty
+from restante.testing.sim.rolling import RollingParty, records_of
 from restante.testing.sim.workload import cheap_keccak
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ RETRY_MS = 1_000
 RESTART_MS = 4_000
 
 
-def raws_of(segment: Segment) -> tuple[bytes, ...]:
-    """The envelopes of a batch, in the order of records."""
-    pages = segment.blocks[len(segment.blocks) - len(segment.rows) :]
-    first = segment.root.first_window
-    return tuple(raw for _, block in pages for _, raw in parse(block, first, 1))
-
-
-class ValidatorNode(ServingParty):
+class ValidatorNode(RollingParty):
     """One validator process, its disk and its clock."""
 
     def __init__(self, sim: "Simulation", name: str) -> None:
@@ -64,6 +58,7 @@ class ValidatorNode(ServingParty):
         self._newest_ms = 0
         self._tick_at = None
         self._fetching = self._polling = False
+        self.begin_rolling()
         self._known.clear()
         self.proposings.clear()
         self.machine = Validator(
@@ -151,7 +146,7 @@ class ValidatorNode(ServingParty):
 
     # --- actions ------------------------------------------------------------------------------
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """A place where the process may die."""
         if self.crash_in is not None:
             self.crash_in -= 1
@@ -159,16 +154,16 @@ class ValidatorNode(ServingParty):
                 raise Crash
 
     def _durably(self, journal: Journal[Any], *records: Any) -> None:
-        self._step()
+        self.step()
         for record in records:
             journal.write(record)
-        self._step()
+        self.step()
         journal.sync()
-        self._step()
+        self.step()
 
     def perform(self, actions: Iterable[Action], proposing: Proposing | None = None) -> None:
         for action in actions:
-            self._step()
+            self.step()
             self._perform(action, proposing)
 
     def _perform(self, action: Action, proposing: Proposing | None) -> None:
@@ -204,6 +199,8 @@ class ValidatorNode(ServingParty):
                 sim.engine.submit(self.name, action.certificate)
             case act.FetchBatch():
                 self._fetch_batch(action.window, action.cid)
+            case act.RollUp():
+                self.roll_up(action.span)
             case act.AskPool():
                 self._ask_pool(action)
             case act.FetchBodies() if proposing is not None:
@@ -228,8 +225,8 @@ class ValidatorNode(ServingParty):
 
     def _commit(self, action: act.Commit) -> None:
         segment = action.segment
-        raws = raws_of(segment)
-        ids = self.sim.ids_of(raws)
+        records = records_of(segment)
+        ids, raws = tuple(r[1] for r in records), tuple(r[2] for r in records)
         archived = Archived(action.window, segment.root_cid, segment, ids, raws)
         self._durably(self.disk.archive, archived)
         decision = Decision(
@@ -243,10 +240,12 @@ class ValidatorNode(ServingParty):
         self._durably(self.disk.lock, decision)
         self.proposings.clear()
         assert self.machine is not None
-        self.sim.history.commit(
-            self.name,
-            Batch(action.window, segment.root_cid, frozenset(ids), self.machine.base.root),
-        )
+        root = self.machine.base.root
+        batch = Batch(action.window, segment.root_cid, frozenset(ids), root, action.entry)
+        self.sim.history.commit(self.name, batch)
+        if self.sim.d.levels:
+            self.require_installed(action.entry)
+            self.release_children(action.window)
         self.poll_soon()
 
     def _propose(self) -> None:
@@ -299,9 +298,26 @@ class ValidatorNode(ServingParty):
 
         def replied(archived: Archived | None) -> None:
             machine = self.machine
-            if archived is None or archived.cid != cid or machine is None:
-                next_peer()
+            if machine is None:
                 return
+            if archived is not None and archived.cid == cid:
+                take(archived)
+            elif self.sim.d.levels:
+                links.call(self, peer, "rollup", (window,), came_in_rollup, next_peer)
+            else:
+                next_peer()
+
+        def came_in_rollup(rolled: RolledUp | None) -> None:
+            archived = rebuilt(self.sim, window, rolled)
+            if archived is not None and archived.cid == cid:
+                self.sim.history.note("rebuilds", self.name, window, peer)
+                take(archived)
+            else:
+                next_peer()
+
+        def take(archived: Archived) -> None:
+            machine = self.machine
+            assert machine is not None
             self._fetching = False
             self.run(lambda now: machine.batch(archived.segment, archived.raws, now))
             self.poll_soon()
@@ -313,8 +329,8 @@ class ValidatorNode(ServingParty):
             if self.life == life:
                 self._ask_batch(peers, turn + 1, window, cid)
 
-        peer = peers[turn % len(peers)]
-        self.sim.links.call(self, peer, "batch", (window, cid), replied, next_peer)
+        peer, links = peers[turn % len(peers)], self.sim.links
+        links.call(self, peer, "batch", (window, cid), replied, next_peer)
 
     def _ask_pool(self, action: act.AskPool) -> None:
         peer = action.peer
@@ -351,3 +367,20 @@ class ValidatorNode(ServingParty):
         if machine is not None:
             now = self.now_ms()
             self.run(lambda now_ms: machine.observed([(now, raw) for raw in raws], now_ms))
+
+
+def rebuilt(sim: "Simulation", window: int, rolled: RolledUp | None) -> Archived | None:
+    """A batch of the records of a peer's roll-up, whatever they are worth."""
+    if rolled is None:
+        return None
+    records = [(of, raw) for of, _, raw in rolled.records]
+    try:
+        segment, raws = commit.rebuilt(sim.d, window, records, whisper.topic_of, sent_of)
+    except Invalid:
+        return None
+    return Archived(window, segment.root_cid, segment, sim.ids_of(raws), tuple(raws))
+
+
+def sent_of(raw: bytes) -> int:
+    """The sent time of an envelope."""
+    return whisper.parse(raw).sent_s

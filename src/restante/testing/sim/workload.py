@@ -32,6 +32,7 @@ class Made:
     raw: bytes
     sent_s: int
     ttl_s: int
+    topic: bytes
     rank: int
     defect: str | None
 
@@ -56,10 +57,12 @@ class Mint:
         self._rng = rng
         self.made: dict[bytes, Made] = {}
 
-    def make(self, sent_s: int, ttl_s: int = 60, defect: str | None = None) -> Made:
-        """One envelope; with a defect that R0 refuses wherever it stands."""
+    def make(
+        self, sent_s: int, ttl_s: int = 60, defect: str | None = None, heavy: bool = False
+    ) -> Made:
+        """One envelope, small or heavy; with a defect that R0 refuses wherever it stands."""
         rng = self._rng
-        expiry_s, data_bytes = sent_s + ttl_s, rng.randrange(1, 24)
+        expiry_s, data_bytes = sent_s + ttl_s, HEAVY_DATA_BYTES if heavy else rng.randrange(1, 24)
         match defect:
             case "ttl-zero":
                 expiry_s, ttl_s = sent_s, 0
@@ -79,12 +82,12 @@ class Mint:
             scanned = whisper.scan(raw)
             digest = cheap_keccak(scanned.work + scanned.raw_nonce)
             zeros = 256 - int.from_bytes(digest, "big").bit_length()
-            if defect != "low-pow" or zeros < 4:
+            if zeros < 4 if defect == "low-pow" else zeros >= 2 or not heavy:
                 break
         rank = 2 ** (zeros + 64) // (len(scanned.work) * ttl_s) if ttl_s else 0
         if defect == "trailing":
             raw += b"\0"
-        made = Made(sha256(raw).digest(), raw, sent_s, ttl_s, rank, defect)
+        made = Made(sha256(raw).digest(), raw, sent_s, ttl_s, topic, rank, defect)
         self.made[made.id] = made
         return made
 
