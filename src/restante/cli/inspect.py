@@ -10,7 +10,7 @@ import click
 
 from restante import limits
 from restante.cli.output import reports
-from restante.cli.query import printable
+from restante.cli.printing import printable
 from restante.errors import ConfigError, InvalidEncoding, Unavailable
 from restante.formats import car
 from restante.formats import cid as cids

@@ -154,7 +154,7 @@ def _of_a_node(url: str) -> Iterator[None]:
 
 
 def _topic(topic: str | None, name: str | None) -> bytes:
-    from restante.cli.query import parse_topic, topic_of_name
+    from restante.cli.words import parse_topic, topic_of_name
 
     if (topic is None) == (name is None):
         raise ConfigError("give one topic", hint="--topic 5a4ea131, or --topic news")

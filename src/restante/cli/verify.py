@@ -115,7 +115,7 @@ def proven_value(proven: "Proven") -> dict[str, Any]:
 
 
 def _show(file: Path, proven: "Proven") -> None:
-    from restante.cli.query import printable, show_time
+    from restante.cli.printing import printable, show_time
 
     d, checkpoint = proven.descriptor, proven.checkpoint
     w = proven.window

@@ -9,8 +9,9 @@
 Whoever keeps the newest cursor goes on there after a restart.
 
 The newest checkpoint is asked for again and again; whenever it grew, the windows between are read.
-So what a broken link swallowed is found by asking, not by what comes after it: also the last message
-of a topic that nothing follows.
+So what a broken link swallowed is found by asking, not by what comes after it: also the last
+message of a topic that nothing follows.
+
 """
 
 import time

@@ -69,15 +69,18 @@ class FolderSource:
         """Nothing is held open."""
 
 
-def parse_source(text: str, *, proxy: str | None = None) -> Source:
+def parse_source(
+    text: str, *, proxy: str | None = None, grace_s: float = limits.SOURCE_GRACE_S
+) -> Source:
     """The source of `http(s)://…`, `file:…` or a directory's path.
 
-    `proxy` (`http://…`, `socks5://…`) carries HTTP alone. Raises ConfigError `source`.
+    `proxy` (`http://…`, `socks5://…`) carries HTTP alone, whose answers begin within `grace_s` or
+    count as none. Raises ConfigError `source`.
     """
     if text.startswith(("http://", "https://")):
         from restante.client.http import HttpSource
 
-        return HttpSource(text, proxy=proxy)
+        return HttpSource(text, proxy=proxy, grace_s=grace_s)
     path = text.removeprefix("file://").removeprefix("file:")
     if "://" in path or not path:
         raise ConfigError(
@@ -91,9 +94,12 @@ def parse_source(text: str, *, proxy: str | None = None) -> Source:
     return FolderSource(root, text)
 
 
-def sources_of(policy: Policy, *, proxy: str | None = None) -> list[Source]:
+def sources_of(
+    policy: Policy, *, proxy: str | None = None, grace_s: float = limits.SOURCE_GRACE_S
+) -> list[Source]:
     """The sources that the policy file's contact lines name, in their order."""
-    return [parse_source(url, proxy=proxy) for url in dict.fromkeys(u for _, u in policy.contacts)]
+    urls = dict.fromkeys(url for _, url in policy.contacts)
+    return [parse_source(url, proxy=proxy, grace_s=grace_s) for url in urls]
 
 
 def read_policy(path: Path) -> Policy:

@@ -6,7 +6,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from restante.cli.query import parse_time, parse_topic, printable, query
+from restante.cli.printing import printable
+from restante.cli.query import query
+from restante.cli.words import parse_time, parse_topic
 from restante.errors import ConfigError
 from restante.networks.whisper import crypt
 from restante.testing.archive_fixture import envelope, make_archive, make_set
