@@ -11,7 +11,19 @@ import pytest
 
 from restante import limits
 from restante.errors import Invalid, InvalidEncoding, Refused, VerificationFailed
-from restante.formats import car, cid, dagcbor, entry, index, note, page, tree, varint, whisper
+from restante.formats import (
+    car,
+    cid,
+    dagcbor,
+    entry,
+    index,
+    level,
+    note,
+    page,
+    tree,
+    varint,
+    whisper,
+)
 from restante.formats.answer import Answer
 from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.contact import ContactNote, WatchNote
@@ -429,6 +441,39 @@ def test_numbers_that_the_text_repeats() -> None:
     assert largest <= PREFIX_BYTES
     assert f"Part 0 of the example, {len(EXAMPLES['car'].data)} bytes" in PAGE
     assert f"over {len(EXAMPLES['accept-statement'].data)} bytes:" in PAGE
+
+
+def test_numbers_of_levels_and_index() -> None:
+    standard = json.dumps(level.encode(level.STANDARD))
+    assert f"New sets have `{standard}`" in PAGE
+    assert f"D = ⌈{level.DAY_S:,} / `window_s`⌉" in PAGE
+    assert level.children_kept_until(LEVELS, ROLLUP) == 2 + -(-level.DAY_S // LEVELS.window_s)
+    assert f"a *row*, {index.ROW.size} bytes" in PAGE
+    assert f"| list | 1…{limits.INDEX_MAX_CHILDREN} items" in PAGE
+    assert f"names of blocks, at most {limits.INDEX_NAMES:,};" in PAGE
+    largest = car.HEADER_BYTES + car.section_bytes(limits.INDEX_ROOT_MAX_BYTES)
+    assert largest <= 327_680
+    assert limits.BLOCK_MAX_BYTES == 1_048_576
+    assert (
+        "| bytes or null | the page-table block that has the page's row, at most 1,048,576" in PAGE
+    )
+
+
+def test_the_spans_of_the_second_example() -> None:
+    """The table of spans is what the descriptor gives, and none is what the entries add up to."""
+    archive = format_levels.worked()
+    shown = {}
+    for span, windows, named, note_ in _table_after("In its log of ten windows:\n"):
+        number = tuple(map(int, span.strip("()").split(",")))
+        first, last = (int(n) for n in re.split(", | to ", windows))
+        shown[number] = (first, last, int(named), note_)
+    ended = [each for w in range(format_levels.SIZE) for each in level.ended_by(LEVELS, w)]
+    assert {
+        (s.level, s.number): (s.first, s.stop - 1, level.entry_window(LEVELS, s)) for s in ended
+    } == {number: row[:3] for number, row in shown.items()}
+    total = sum(archive.entries[w].bytes_ for w in (4, 5))
+    assert shown[1, 2][3] == f"none: {total:,} bytes"
+    assert archive.entries[6].rollups == (None,)
 
 
 def test_every_refusal_of_r0_is_listed() -> None:
