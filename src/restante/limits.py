@@ -186,7 +186,8 @@ DESCRIPTOR_WINDOW_MAX_S = 3_600
 DESCRIPTOR_TTL_MAX_S = 172_800
 # A floor of 10^6 is out of every phone's reach.
 DESCRIPTOR_POW_FLOOR_MAX = 10**12
-# 100,000 ids are 3.2 MB: a proposal stays below DAGCBOR_MAX_BYTES.
+# 400,000 ids are 12.8 MB; a proposal has its own bound of twice that. An hour of such batches has no
+# more topics than a root can name (ROLLUP_MAX_ENVELOPES).
 DESCRIPTOR_BATCH_ENVELOPES = 400_000
 # A batch is rebuilt in memory.
 DESCRIPTOR_BATCH_BYTES = 1024**3
