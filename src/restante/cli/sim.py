@@ -40,7 +40,7 @@ def sim(
 ) -> None:
     """Run the validators' and proposers' own state machines on virtual time, against loss, delay,
     crashes, partitions, wrong clocks, hostile engines, Byzantine validators and hostile proposers,
-    and check the invariants I1 to I6 after every event.
+    and check the invariants I1 to I6, I8, due, conserved, passed after every event.
 
     A run is a pure function of its generator, seed and number of validators: what fails is printed
     with all three, and fails again.
