@@ -368,7 +368,6 @@ KEY_FILE_BYTES = 4096
 PASSPHRASE_FILE_BYTES = 4096
 # A log outruns a backup of its few partial files only where windows are very short.
 BACKUP_TRIES = 8
-
 # CIDs that a gateway withholds, and the file that names them, with room for comments.
 DENYLIST_CIDS = 100_000
 DENYLIST_BYTES = 32 * 1024**2

@@ -106,8 +106,7 @@ OPTIONS = (
         "validator",
         "children_kept_s",
         86_400,
-        "How long the segments that a roll-up was made of stay after it is in the log; clients "
-        "and validators that were away count on a day.",
+        "How long what a roll-up was made of stays after it is in the log: others count on a day.",
         "s",
     ),
     Option("peers", "", {}, "The other validators: name = URL. A proposer lists all of them."),
