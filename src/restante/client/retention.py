@@ -5,7 +5,8 @@ where that is. So when a file is not there, requests of one byte tell whether it
 makes it missing, or the file alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from restante import limits
 from restante.client.failures import BelowRetention, SourceFailed
@@ -13,8 +14,11 @@ from restante.client.machine import Ask, Machine, Named
 from restante.errors import RestanteError
 from restante.formats import tiles
 from restante.formats.descriptor import Descriptor
+from restante.formats.level import Span
 from restante.formats.paths import segment_path
 from restante.rules.cover import Cover
+
+T = TypeVar("T")
 
 
 class Retention:
@@ -48,41 +52,55 @@ class Retention:
 
     def _find(self, source: Named) -> Machine[int]:
         """The first window of the query that the source has, as far as small requests tell."""
-        start = self._windows.start
-        if (yield from self._present(source, self._paths(range(start, start + 1))))[0]:
+        start, stop = self._windows.start, self._windows.stop
+        spans = self._largest(range(start, min(start + 1, stop)))
+        if (yield from self._has(source, spans)) == [True]:
             return start
-        numbers = range(start // tiles.WIDTH, (self._windows.stop - 1) // tiles.WIDTH)
         # The newest bundle of the range is not asked for: it may be a partial one.
-        bundle = numbers.start + (
-            yield from self._first(source, [tiles.entries_path(n) for n in numbers])
+        numbers = range(start // tiles.WIDTH, (stop - 1) // tiles.WIDTH)
+        bundles = [[tiles.entries_path(n)] for n in numbers]
+        gone = yield from _first(lambda some: _present(source, some), bundles)
+        within = range((numbers.start + gone) * tiles.WIDTH, stop)[: tiles.WIDTH]
+        spans = self._largest(range(max(start, within.start), within.stop))
+        found = yield from _first(lambda some: self._has(source, some), spans)
+        return max(start, spans[found].first) if found < len(spans) else within.stop
+
+    def _largest(self, windows: range) -> list[Span]:
+        """The largest segments that hold windows: what a publisher keeps longest."""
+        return list(dict.fromkeys(self._cover.holding(window)[-1] for window in windows))
+
+    def _has(self, source: Named, spans: Sequence[Span]) -> Machine[list[bool]]:
+        """Whether a source has the last window of each span: there, or in a smaller segment, since
+        the largest may be none."""
+        held = [self._cover.holding(span.stop - 1) for span in spans]
+        paths = [[segment_path(each.level, each.number) for each in some] for some in held]
+        return _present(source, paths)
+
+
+def _first(has: Callable[[Sequence[T]], Machine[list[bool]]], items: Sequence[T]) -> Machine[int]:
+    """Which of these is the first that is there, as all after it are; their number if none is."""
+    low, high = 0, len(items)
+    while low < high:
+        stride = -(-(high - low) // limits.RETENTION_PROBES)
+        asked = range(low + stride - 1, high, stride)
+        there = yield from has([items[i] for i in asked])
+        high = min((i for i, yes in zip(asked, there, strict=True) if yes), default=high)
+        low = max(
+            [low, *(i + 1 for i, yes in zip(asked, there, strict=True) if not yes and i < high)]
         )
-        first = max(start, bundle * tiles.WIDTH)
-        within = range(first, min(self._windows.stop, (bundle + 1) * tiles.WIDTH))
-        steps = list(self._cover.segments(within))
-        paths = self._paths(within)
-        found = yield from self._first(source, paths)
-        return steps[found].windows.start if found < len(steps) else within.stop
+    return high
 
-    def _paths(self, windows: range) -> list[str]:
-        spans = (step.span for step in self._cover.segments(windows))
-        return [segment_path(span.level, span.number) for span in spans]
 
-    def _first(self, source: Named, paths: Sequence[str]) -> Machine[int]:
-        """How many of these files, from the first on, a source lacks, if it has all after them."""
-        low, high = 0, len(paths)
-        while low < high:
-            stride = -(-(high - low) // limits.RETENTION_PROBES)
-            asked = list(range(low + stride - 1, high, stride))
-            present = yield from self._present(source, [paths[i] for i in asked])
-            has = [i for i, there in zip(asked, present, strict=True) if there]
-            lacks = [i for i, there in zip(asked, present, strict=True) if not there]
-            high = min(has, default=high)
-            low = max([low, *(i + 1 for i in lacks if i < high)])
-        return high
+def _present(source: Named, items: Sequence[Sequence[str]]) -> Machine[list[bool]]:
+    """Whether a source has any of the files of each item."""
+    asks = list(dict.fromkeys(Ask(source, path, 1, 0, 1) for paths in items for path in paths))
+    replies = dict(zip((ask.path for ask in asks), (yield asks), strict=True))
 
-    def _present(self, source: Named, paths: Sequence[str]) -> Machine[list[bool]]:
-        replies = yield [Ask(source, path, 1, 0, 1) for path in paths]
-        return [not (isinstance(r, RestanteError) and r.code == "not-found") for r in replies]
+    def there(path: str) -> bool:
+        reply = replies[path]
+        return not (isinstance(reply, RestanteError) and reply.code == "not-found")
+
+    return [any(map(there, paths)) for paths in items]
 
 
 def describe(d: Descriptor, first: int, stop: int) -> str:

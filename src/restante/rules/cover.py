@@ -95,6 +95,11 @@ class Cover:
             span = span_of(self.d, span.level + 1, span.first)
         return span
 
+    def holding(self, window: int) -> list[Span]:
+        """All segments that hold a window, as far as is known; the largest last."""
+        spans = [span_of(self.d, level, window) for level in self._bodies]
+        return [span for span in spans if self._stands(span)]
+
     def parent(self, span: Span) -> Span | None:
         """The roll-up of bodies that a segment is part of, if it stands."""
         if span.level + 1 not in self._bodies:

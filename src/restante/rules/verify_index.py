@@ -190,10 +190,10 @@ class TrustedIndex:
     ) -> None:
         """Take note of blocks; the first has this number and place in the blocks' region."""
         at = self._start + offset
-        nexts = [*(name.topic_key for name in names[1:]), beyond]
-        for number, (name, after) in enumerate(zip(names, nexts, strict=True), first):
+        for i, name in enumerate(names):
+            after = names[i + 1].topic_key if i + 1 < len(names) else beyond
             place = at + car.section_overhead(name.length)
-            self._blocks[number] = Block(name, place, after)
+            self._blocks[first + i] = Block(name, place, after)
             at += car.section_bytes(name.length)
 
     def _advance(self) -> None:

@@ -22,11 +22,10 @@ from restante.formats.page import (
     Member,
     PageRow,
     bucket_range,
-    depth_of,
     require_follows,
     topic_key,
 )
-from restante.formats.root import PageBlock, SegmentRoot, parse_root
+from restante.formats.root import PageBlock, SegmentRoot, check_rollup_root, parse_root
 from restante.formats.segment import (
     check_directory,
     check_directory_block,
@@ -337,17 +336,10 @@ def check_committed(root: SegmentRoot, of: Committed, d: Descriptor) -> None:
 
     Raises VerificationFailed, code `root-contradicts-entry`.
     """
-    if of.entry is not None:
+    if of.entry is None:
+        check_rollup_root(root, of.span, set_id=d.set_id, bucket_bits=d.bucket_bits)
+    else:
         check_root(root, of.entry, set_id=d.set_id, bucket_bits=d.bucket_bits)
-        return
-    span = of.span
-    claimed = (root.set_id, root.level, root.first_window, root.windows, root.depth)
-    expected = (d.set_id, span.level, span.first, span.windows)
-    if claimed != (*expected, depth_of(root.bytes_, d.bucket_bits)):
-        raise VerificationFailed(
-            f"the root of {of} is of other windows, or another depth",
-            code="root-contradicts-entry",
-        )
 
 
 def _diagnosis(prefix: bytes, of: Committed, set_id: bytes) -> str:

@@ -1,7 +1,8 @@
 """A small archive, really signed, from a list of envelopes: what client and gateway are tested on.
 
 Everything follows from the arguments: same seed, same keys, same bytes. The envelopes carry no
-proof of work, which a client leaves to the validators.
+proof of work, which a client leaves to the validators. Roll-ups are made of the descriptor's levels,
+or whatever `MadeArchive.forged` says in their place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,15 +11,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from restante.formats import tiles, tree, whisper
+from restante.formats import index_cut, tiles, tree, whisper
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.contact import WatchNote
 from restante.formats.descriptor import Descriptor
+from restante.formats.index_cut import Index
 from restante.formats.keys import SigningKey
+from restante.formats.layout import layout_of
+from restante.formats.level import Span, children, due_at, is_index, span_of
 from restante.formats.note import ED25519, Note
-from restante.formats.page import Member, topic_key
+from restante.formats.page import Member, PageRow, topic_key
 from restante.formats.paths import segment_path
 from restante.formats.policy import Policy
+from restante.formats.root import SegmentRoot, parse_directory_block
 from restante.formats.segment import Segment, build
 
 GENESIS_S = 1_795_365_000
@@ -82,6 +87,36 @@ def member(set_id: bytes, window: int, raw: bytes) -> Member:
     return Member(key, window, parsed.sent_s, sha256(raw).digest(), raw)
 
 
+class IndexedChild:
+    """A built segment, as an index is made of it."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self.cid = segment.root_cid
+
+    @property
+    def root(self) -> SegmentRoot:
+        return self._segment.root
+
+    @property
+    def pages_start(self) -> int:
+        root_bytes = len(self._segment.blocks[0][1])
+        return layout_of(self.root, self.cid, root_bytes).pages_start
+
+    def rows(self) -> Iterable[PageRow]:
+        return self._segment.rows
+
+    def topic_keys(self) -> Iterable[int]:
+        if self.root.directory is not None:
+            return self.root.directory
+        held = dict(self._segment.blocks)
+        named = self.root.directory_blocks or ()
+        return [key for each in named for key in parse_directory_block(held[each.cid])]
+
+
+RollUp = Segment | Index | None
+
+
 class MadeArchive:
     """An archive's folder that grows window by window."""
 
@@ -89,10 +124,16 @@ class MadeArchive:
         self.root = root
         self.made = made
         self.size = 0
-        self.tree_root = tree.EMPTY_ROOT
+        self._root = tree.EMPTY_ROOT
+        self._written = 0
         self.note = b""
         self.envelopes: list[tuple[int, bytes]] = []
         """(window, raw) of all that was appended."""
+        self.rollups: dict[Span, RollUp] = {}
+        """Every roll-up that came due; None for one that is none."""
+        self.forged: dict[Span, RollUp] = {}
+        """What the set signs in place of the right roll-ups."""
+        self._batches: dict[int, Segment] = {}
         self._entries: list[bytes] = []
         self.write("descriptor", made.descriptor.encode())
         self.write("policy", made.policy().encode())
@@ -120,20 +161,78 @@ class MadeArchive:
         """
         window = self.size
         segment = segment or self.segment(window, raws)
-        for part, data in enumerate(segment.cars()):
-            self.write(segment_path(0, window, part), data)
+        self._batches[window] = segment
+        self._write_cars(0, window, segment.cars())
         self.envelopes += [(window, raw) for raw in raws]
-        self._append_entry(segment.entry().encode())
+        rollups = tuple(self._due(span) for span in due_at(self.made.descriptor, window))
+        self._append_entry(segment.entry(rollups).encode())
+
+    def _write_cars(self, level: int, number: int, parts: Iterable[bytes]) -> None:
+        for part, data in enumerate(parts):
+            self.write(segment_path(level, number, part), data)
+
+    def _due(self, span: Span) -> bytes | None:
+        """The CID of a span's roll-up, which is made, or forged, and written."""
+        made = self.forged[span] if span in self.forged else self.rollup(span)
+        self.rollups[span] = made
+        if made is None:
+            return None
+        parts = [made.car()] if isinstance(made, Index) else made.cars()
+        self._write_cars(span.level, span.number, parts)
+        return made.root_cid
+
+    def rollup(self, span: Span) -> RollUp:
+        """The right roll-up of a span whose windows were appended."""
+        d = self.made.descriptor
+        if is_index(d, span.level):
+            below = [self._below(child) for child in children(d, span)]
+            held = [None if each is None else IndexedChild(each) for each in below]
+            return index_cut.build(d.set_id, span, held)
+        windows = range(span.first, span.stop)
+        if sum(self._batches[w].bytes_ for w in windows) > d.rollup_limit_bytes:
+            return None
+        members = [member(d.set_id, w, raw) for w, raw in self.envelopes if w in windows]
+        return build(
+            d.set_id, members, span.first, span.windows, span.level, bucket_bits=d.bucket_bits
+        )
+
+    def _below(self, span: Span) -> Segment | None:
+        made = self.rollups[span] if span.level else self._batches[span.first]
+        assert not isinstance(made, Index)
+        return made
+
+    def release(self, spans: Iterable[Span]) -> None:
+        """Remove segments, as a publisher does with the children of a roll-up."""
+        for span in spans:
+            for file in self.root.glob(f"{segment_path(span.level, span.number)[:-4]}*.car"):
+                file.unlink()
+
+    def retain(self, floor: int) -> None:
+        """Remove what lies wholly below a floor: entry bundles, and segments of every level."""
+        for n in range(floor // tiles.WIDTH):
+            (self.root / tiles.entries_path(n)).unlink(missing_ok=True)
+        d = self.made.descriptor
+        for level in range(len(d.levels) + 1):
+            below = (span_of(d, level, w) for w in range(floor))
+            self.release(dict.fromkeys(span for span in below if span.stop <= floor))
 
     def _append_entry(self, entry: bytes) -> None:
         self._entries.append(entry)
-        files, self.tree_root = tiles.grow(self.size, [tree.leaf_hash(entry)], self.read)
         self.size += 1
-        for path, data in files.items():
-            self.write(path, data)
-        for n, width in tiles.bundles_for_growth(self.size - 1, self.size):
-            bundle = self._entries[n * tiles.WIDTH : n * tiles.WIDTH + width]
-            self.write(tiles.entries_path(n, width), tiles.encode_bundle(bundle))
+
+    @property
+    def tree_root(self) -> bytes:
+        """The root of the present size, whose tiles and bundles are written."""
+        if self._written < self.size:
+            new = [tree.leaf_hash(entry) for entry in self._entries[self._written :]]
+            files, self._root = tiles.grow(self._written, new, self.read)
+            for path, data in files.items():
+                self.write(path, data)
+            for n, width in tiles.bundles_for_growth(self._written, self.size):
+                bundle = self._entries[n * tiles.WIDTH : n * tiles.WIDTH + width]
+                self.write(tiles.entries_path(n, width), tiles.encode_bundle(bundle))
+            self._written = self.size
+        return self._root
 
     def cosign(self, signers: int | None = None) -> bytes:
         """Publish a checkpoint of the present size; its note."""
