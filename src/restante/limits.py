@@ -186,8 +186,8 @@ DESCRIPTOR_WINDOW_MAX_S = 3_600
 DESCRIPTOR_TTL_MAX_S = 172_800
 # A floor of 10^6 is out of every phone's reach.
 DESCRIPTOR_POW_FLOOR_MAX = 10**12
-# 400,000 ids are 12.8 MB; a proposal has its own bound of twice that. An hour of such batches has no
-# more topics than a root can name (ROLLUP_MAX_ENVELOPES).
+# 400,000 ids are 12.8 MB; a proposal has its own bound of twice that. An hour of such batches has
+# no more topics than a root can name (ROLLUP_MAX_ENVELOPES).
 DESCRIPTOR_BATCH_ENVELOPES = 400_000
 # A batch is rebuilt in memory.
 DESCRIPTOR_BATCH_BYTES = 1024**3
@@ -324,6 +324,9 @@ FOLLOW_POLL_S = 0.05
 # window's checkpoint and its being shown. An answer that has not begun by then is asked for anew.
 FOLLOW_CHECKPOINT_S = 1.0
 FOLLOW_GRACE_S = 3.0
+
+# Segments that a mirror reads at once: enough to hide a long way, few enough not to be a flood.
+MIRROR_WORKERS = 8
 
 # --- gateway -------------------------------------------------------------------------------
 # How old a checkpoint may be that is served without asking the sources: real time.

@@ -21,6 +21,7 @@ COMMANDS = {
     "query": ("messages", "query", "query", "Retrieve envelopes, everything verified."),
     "watch": ("messages", "watch", "watch", "Print what arrives, live, and what was missed."),
     "verify": ("messages", "verify", "verify", "Check proof files, offline."),
+    "mirror": ("archive", "mirror", "mirror", "Copy an archive, verified, for anybody to serve."),
     "inspect": ("look", "inspect", "inspect", "Show any object or CID."),
     "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),
     "fsck": ("look", "fsck", "fsck", "Prove a node's folder from its bytes."),

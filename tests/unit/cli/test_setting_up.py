@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from restante.cli.root import root
@@ -151,7 +152,7 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
         for part in re.findall(r"(?<![/.-])\brestante ((?:set )?[a-z]+)([^#;|&)]*)", line):
             command = root
             for word in part[0].split():
-                found = command.get_command(None, word)  # type: ignore[arg-type, attr-defined]
+                found = command.get_command(click.Context(root), word)  # type: ignore[arg-type, attr-defined]
                 assert found is not None, line
                 command = found
             known = {opt for param in command.params for opt in param.opts}
