@@ -35,6 +35,7 @@ from restante.client.state import Absence, State, absence_query, refresh
 from restante.errors import Invalid, Unavailable
 from restante.formats.descriptor import Descriptor
 from restante.formats.policy import Policy, VerifiedCheckpoint
+from restante.formats.proof import ProofFile
 from restante.rules.query import Found, Mode, Query
 
 __all__ = [
@@ -191,6 +192,10 @@ class AsyncTrusted:
         async for _ in answer:
             pass
         return Absence.of(topic, answer.summary)
+
+    async def evidence(self, found: Found, mode: Mode = "bucket") -> ProofFile:
+        """What proves that an envelope is kept; see `restante.client.Trusted.evidence`."""
+        return await run(self._state.prove(found, mode))
 
 
 class AsyncClient:

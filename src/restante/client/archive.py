@@ -14,7 +14,8 @@ from restante.client.sources import Source, require_sources, sources_of
 from restante.client.state import Absence, State, absence_query, refresh
 from restante.formats.descriptor import Descriptor
 from restante.formats.policy import Policy, VerifiedCheckpoint
-from restante.rules.query import Mode, Query
+from restante.formats.proof import ProofFile
+from restante.rules.query import Found, Mode, Query
 
 
 class Trusted:
@@ -68,6 +69,15 @@ class Trusted:
         for _ in answer:
             pass
         return Absence.of(topic, answer.summary)
+
+    def evidence(self, found: Found, mode: Mode = "bucket") -> ProofFile:
+        """What proves to anyone that an envelope of an answer is kept; `encode()` is the file.
+
+        Give the mode of the query: what that reads of the envelope's segment is read again, so that
+        whoever sees it learns no more than the query told, but that something there is proved.
+        Raises Unverifiable, Missing, SetFault; ConfigError `proof` for what no answer gave.
+        """
+        return self._driver.run(self._state.prove(found, mode))
 
 
 class Client:

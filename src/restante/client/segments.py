@@ -50,10 +50,20 @@ class Segments:
         self._topics = topics
 
     def segment(
-        self, of: Committed, windows: range, may_hold: MayHold, *, keep: bool = False
+        self, of: Committed, windows: range, may_hold: MayHold
     ) -> Machine[TrustedSegment | None]:
         """A segment, read from its root down; None if its sent times show that it is not needed."""
+        return self._segment(of, windows, may_hold, keep=False)
 
+    def whole(self, of: Committed, windows: range) -> Machine[TrustedSegment]:
+        """The same whatever its sent times, with its blocks."""
+        read = yield from self._segment(of, windows, lambda *_: True, keep=True)
+        assert read is not None
+        return read
+
+    def _segment(
+        self, of: Committed, windows: range, may_hold: MayHold, *, keep: bool
+    ) -> Machine[TrustedSegment | None]:
         def attempt(source: Named) -> Machine[TrustedSegment | None]:
             trusted = TrustedSegment(self._d, of, self._mode, self._topics, windows, keep=keep)
             yield from _begin(source, of, trusted, self._first(of))

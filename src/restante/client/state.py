@@ -6,10 +6,12 @@ from restante.client.answering import Answering, Summary
 from restante.client.log import Log
 from restante.client.machine import Machine
 from restante.client.memory import Memory
+from restante.client.proving import Proving
 from restante.client.refresh import Refresher
 from restante.client.roster import Standings
 from restante.formats.policy import Policy
-from restante.rules.query import Mode, Query, Ranges, plan
+from restante.formats.proof import ProofFile
+from restante.rules.query import Found, Mode, Query, Ranges, plan
 from restante.rules.verify import TrustedArchive
 
 
@@ -64,11 +66,16 @@ class State:
         self.standings = standings
         self._log = Log(archive, standings)
         self._rounds = standings.rounds
+        self._proving = Proving(archive, note, self._log, standings)
 
     def query(self, query: Query) -> Answering:
         """Raises what `rules.query.plan` raises for a cursor."""
         made = plan(query, self.archive.descriptor, self.archive.checkpoint.size)
         return Answering(made, self.archive, self._log, self.standings, self._rounds)
+
+    def prove(self, found: Found, mode: Mode) -> Machine[ProofFile]:
+        """See `Proving.prove`."""
+        return self._proving.prove(found, mode)
 
 
 def refresh(policy: Policy, standings: Standings, memory: Memory) -> Machine[State]:

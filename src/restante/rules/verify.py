@@ -28,6 +28,7 @@ from restante.formats.tiles import (
     parse_tile_path,
     tiles_to_verify,
 )
+from restante.formats.tree import inclusion_proof
 
 NETWORKS = frozenset({"whisper-v6"})
 """Networks whose envelopes can be read here: see `verify_page.READERS`."""
@@ -221,6 +222,14 @@ class TrustedArchive:
         with self._reading(get):
             leaves = self._log.bundle(n)
         return [self._entry(WIDTH * n + i, leaf) for i, leaf in enumerate(leaves)]
+
+    def inclusion(self, index: int, get: Get) -> list[bytes]:
+        """The inclusion proof of an entry in the accepted checkpoint's tree. Raises as `bundle`."""
+        size = self.checkpoint.size
+        if self._log is None:
+            raise RuntimeError("no checkpoint was accepted")
+        with self._reading(get):
+            return inclusion_proof(index, size, self._log.tiles.hash_at)
 
     def _entry(self, window: int, leaf: bytes) -> LogEntry:
         with failing_as("entry", SetFault):

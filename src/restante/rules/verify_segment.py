@@ -51,6 +51,16 @@ class Piece(NamedTuple):
     """Which block, or which range of pages."""
 
 
+class WayTo(NamedTuple):
+    """What leads from a segment's CID down to an envelope."""
+
+    root: bytes
+    """The root block."""
+    page_block: bytes | None
+    """The page-table block that has the page's row; None if the root has it."""
+    page: bytes
+
+
 def key_ranges(
     mode: Mode, topics: Sequence[bytes], set_id: bytes, depth: int
 ) -> list[tuple[int, int]]:
@@ -79,7 +89,7 @@ class TrustedSegment:
         *,
         keep: bool = False,
     ) -> None:
-        """With `keep`, the verified blocks stay: see `blocks`."""
+        """With `keep`, the verified blocks stay, for `way_to`."""
         self._d = d
         self._of = of
         self._mode = mode
@@ -97,8 +107,10 @@ class TrustedSegment:
         """Topic keys that pages begin with which were passed over."""
         self._following: dict[PageRow, PageRow] = {}
         self._reader = PageReader(d)
-        self.blocks: dict[bytes, bytes] | None = {} if keep else None
+        self._blocks: dict[bytes, bytes] | None = {} if keep else None
         """CID → block: root, page-table blocks and pages, as far as they were read."""
+        self._places: dict[bytes, PageRow] = {}
+        """Id → the row of its page."""
 
     @property
     def layout(self) -> Layout:
@@ -134,10 +146,8 @@ class TrustedSegment:
         with failing_as("root-contradicts-entry", SetFault):
             check_committed(layout.root, self._of, self._d)
         self._layout, self._prefix = layout, data
-        if self.blocks is not None:
-            self.blocks[self._of.cid] = car.read_section(
-                data, car.HEADER_BYTES, limits.SEGMENT_ROOT_MAX_BYTES
-            )[1]
+        root_block = car.read_section(data, car.HEADER_BYTES, limits.SEGMENT_ROOT_MAX_BYTES)[1]
+        self._keep(self._of.cid, root_block)
         self._ranges = key_ranges(self._mode, self._topics, self._d.set_id, layout.root.depth)
         self._need_tables(layout)
         self._advance()
@@ -170,6 +180,18 @@ class TrustedSegment:
         if self._wanted is None or self._needed:
             raise RuntimeError("the segment is not read to the end")
         return [member for index in sorted(self._pages) for member in self._pages[index]]
+
+    def way_to(self, id_: bytes) -> WayTo | None:
+        """The blocks from the root down to an envelope that was read, of a segment that keeps
+        them; None if it was not read."""
+        row = self._places.get(id_)
+        if row is None or self._blocks is None:
+            return None
+        numbers = (n for n, rows in self._rows.items() if row in rows)
+        number = next(numbers, None)
+        named = None if number is None else (self.layout.root.page_blocks or ())[number]
+        block = None if named is None else self._blocks[named.cid]
+        return WayTo(self._blocks[self._of.cid], block, self._blocks[row.cid])
 
     # --- tables -----------------------------------------------------------------------------
 
@@ -306,13 +328,17 @@ class TrustedSegment:
         root = self.layout.root
         members: list[Member] = []
         for row, page in pages:
-            members += self._reader.members(root, row, page, self._following.get(row))
-            self._keep(row.cid, page)
+            read = self._reader.members(root, row, page, self._following.get(row))
+            if self._keep(row.cid, page):
+                self._places.update((member.id, row) for member in read)
+            members += read
         self._pages[piece.number] = members
 
-    def _keep(self, cid: bytes, block: bytes) -> None:
-        if self.blocks is not None:
-            self.blocks[cid] = block
+    def _keep(self, cid: bytes, block: bytes) -> bool:
+        if self._blocks is None:
+            return False
+        self._blocks[cid] = block
+        return True
 
     def _check_directory(self) -> None:
         directory = self._directory()

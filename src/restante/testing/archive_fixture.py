@@ -1,8 +1,8 @@
 """A small archive, really signed, from a list of envelopes: what client and gateway are tested on.
 
 Everything follows from the arguments: same seed, same keys, same bytes. The envelopes carry no
-proof of work, which a client leaves to the validators. Roll-ups are made of the descriptor's levels,
-or whatever `MadeArchive.forged` says in their place.
+proof of work, which a client leaves to the validators. Roll-ups are made of the descriptor's
+levels, or whatever `MadeArchive.forged` says in their place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

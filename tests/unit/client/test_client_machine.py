@@ -1,4 +1,4 @@
-"""Machines side by side: what is asked in one round, what an error ends, how far one reads ahead."""
+"""Machines side by side: what one round asks for, what an error ends, how far one reads ahead."""
 
 import pytest
 

@@ -51,9 +51,8 @@ def all_spans(d, size):
 
 def none_spans(data, d, size):
     """Some spans that are none, with all above them, which hold more."""
-    drawn = data.draw(st.lists(st.sampled_from([s for s in all_spans(d, size) if s.level]), max_size=4)) if any(
-        s.level for s in all_spans(d, size)
-    ) else []  # fmt: skip
+    rollups = [span for span in all_spans(d, size) if span.level]
+    drawn = data.draw(st.lists(st.sampled_from(rollups), max_size=4)) if rollups else []
     return {
         span_of(d, level, span.first)
         for span in drawn

@@ -304,7 +304,7 @@ def block_of(keys, runs):
 
 def rewritten(day, change, number=0):
     """A day whose set signed one block of the index otherwise."""
-    cid, data = day.index.blocks[1 + number]
+    cid, _ = day.index.blocks[1 + number]
     contents = day_contents(day, number)
     keys, runs = dict(contents.keys), [list(run) for run in contents.rows]
     change(keys, runs)
