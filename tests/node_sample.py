@@ -12,7 +12,10 @@ from typing import NamedTuple
 from restante.formats import tree, whisper
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.descriptor import Descriptor
+from restante.formats.index_cut import Index
+from restante.formats.index_cut import build as build_index
 from restante.formats.keys import SigningKey
+from restante.formats.level import Level, Span, children, due_at, ended_by, is_index
 from restante.formats.message import Certificate, accept_statement
 from restante.formats.note import COSIGNATURE_V1, Note
 from restante.formats.segment import Member, Segment, build, topic_key
@@ -20,9 +23,11 @@ from restante.node.durable.archive import Archive, Changes
 from restante.node.durable.keeping import Keeping
 from restante.node.durable.lock import Lock
 from restante.node.durable.pool import Pool
+from restante.node.durable.rollups import Named, RollUps
 from restante.ports import Arrival
 from restante.rules.valid import Facts
 from restante.rules.valid import examine as examine_whisper
+from unit.formats.segments_in_memory import Built
 
 GENESIS_S = 1_500_000_000
 POOL_ID, SALT = b"p" * 16, b"s" * 16
@@ -50,6 +55,10 @@ class SampleSet:
 
     per_window: int = 3
     data_bytes: int = 40
+    levels: tuple[Level, ...] = ()
+    rollup_lag: int = 2
+    rollup_limit_bytes: int = 2**32
+    bucket_bits: int = 6
     keys: list[SigningKey] = field(default_factory=list)
     frontier: tree.Frontier = tree.Frontier.EMPTY
 
@@ -61,7 +70,15 @@ class SampleSet:
             f=1,
             validators=tuple(key.vkey(COSIGNATURE_V1) for key in self.keys),
             pow_floor_millionths=0,
+            levels=self.levels,
+            rollup_lag=self.rollup_lag,
+            rollup_limit_bytes=self.rollup_limit_bytes,
+            bucket_bits=self.bucket_bits,
         )
+        self.batches: list[Segment] = []
+        self.members: list[Member] = []
+        self.made: dict[Span, Segment | Index | None] = {}
+        """Roll-ups of the spans that have ended, None where they are none."""
         self.set_id = self.descriptor.set_id
         self.key_id = self.descriptor.validators[0].key_id
 
@@ -94,14 +111,41 @@ class SampleSet:
             segment,
             segment.cars(),
             certificate.encode(),
-            segment.entry().encode(),
+            segment.entry(self.due(window)).encode(),
         )
+
+    def due(self, window: int) -> tuple[bytes | None, ...]:
+        """What a window's entry names."""
+        found = [self.made[each] for each in due_at(self.descriptor, window)]
+        return tuple(None if each is None else each.root_cid for each in found)
+
+    def roll_up(self, of: Span) -> Segment | Index | None:
+        """The roll-up of a span that has ended, built at once; a mutant builds another."""
+        d = self.descriptor
+        if is_index(d, of.level):
+            below = [self.made[child] for child in children(d, of)]
+            return build_index(
+                self.set_id,
+                of,
+                [None if s is None else Built(s) for s in below],  # type: ignore[arg-type]
+            )
+        mine = [member for member in self.members if member.window in of]
+        if sum(len(member.raw) for member in mine) > d.rollup_limit_bytes:
+            return None
+        return build(self.set_id, mine, of.first, of.windows, of.level, bucket_bits=d.bucket_bits)
 
     def next_window(self, raws: list[bytes] | None = None) -> Sealed:
         window = self.frontier.size
         if raws is None:
             raws = [self.envelope(window, i) for i in range(self.per_window)]
         sealed = self.seal(window, raws)
+        self.batches.append(sealed.segment)
+        for raw in raws:
+            facts = self.examine(raw)
+            key = topic_key(self.set_id, facts.topic)
+            self.members.append(Member(key, window, facts.sent_s, facts.id, raw))
+        for of in ended_by(self.descriptor, window):
+            self.made[of] = self.roll_up(of)
         self.frontier = self.frontier.append(tree.leaf_hash(sealed.entry))
         return sealed
 
@@ -160,10 +204,31 @@ class Node:
         self.lock.accept(w, *base, sealed.segment.root_cid)
         changes = self.archive.put_segment(w, sealed.cars)
         changes |= self.archive.put_certificates(w, [sealed.certificate])
+        for of in ended_by(self.sample.descriptor, w):
+            self._roll_up(of)
+        for of in due_at(self.sample.descriptor, w):
+            paths = self.archive.segments.paths(of.level, of.number)
+            changes |= Changes(tuple(reversed(paths)))
         with self.lock.transaction("commit"):
             self.lock.decide(w, w + 1, sealed.segment.root_cid, sealed.certificate, sealed.entry)
             self.lock.advance_engine(w + 1, sha256(sealed.certificate).digest())
         return changes | self.archive.append_entries(w, [sealed.entry])
+
+    def _roll_up(self, of: Span) -> None:
+        """Install a roll-up: made from the archive, or where the sample is wrong as it has it."""
+        d, made = self.sample.descriptor, self.sample.made[of]
+        if made is None:
+            return
+        if type(self.sample) is not SampleSet:
+            cars = made.cars() if isinstance(made, Segment) else [made.car()]
+            self.archive.segments.put(of.level, of.number, cars)
+            return
+        known = {
+            each: each_made and each_made.root_cid for each, each_made in self.sample.made.items()
+        }
+        known |= {Span(0, w, w, 1): batch.root_cid for w, batch in enumerate(self.sample.batches)}
+        below = [Named(child, known[child]) for child in children(d, of)]
+        RollUps(d, self.archive.segments, self.archive._hook).make(of, below, made.root_cid)
 
     def release(
         self,

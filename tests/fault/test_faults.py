@@ -19,6 +19,7 @@ import pytest
 from node_sample import POOL_ID, SALT, Node, SampleSet, Sealed
 from restante.durable import no_hook
 from restante.engines.local import LocalEngine
+from restante.formats.level import Level
 from restante.node.durable.archive import Changes
 from restante.node.durable.outbox import Outbox
 from restante.node.durable.pool import Pool
@@ -57,7 +58,7 @@ class Run:
                 changes = self._commit(sealed, node)
                 outbox.enqueue(changes, node.archive.size)
                 assert asyncio.run(outbox.flush(store)) or outbox.last_error("disk")
-            node.release(4, outbox.enqueue)
+            node.release(4, outbox.enqueue, kept_windows=4)
             assert asyncio.run(outbox.flush(store))
         finally:
             outbox.close()
@@ -116,7 +117,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def windows() -> tuple[SampleSet, list[Sealed]]:
-    sample = SampleSet()
+    sample = SampleSet(levels=(Level(2), Level(4), Level(8, "index")))
     return sample, [sample.next_window() for _ in range(WINDOWS)]
 
 
@@ -151,6 +152,7 @@ STEPS = (
     "lock.prune",
     "engine.append",
     "archive.segment",
+    "archive.rollup",
     "archive.certificate",
     "archive.entries",
     "archive.tile",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from local_set import LocalSet, Party, id_of, keccak
+from restante.formats.level import Level
 from restante.node.durable import state as states
 from restante.node.durable.state import State
 from restante.node.fsck.check import fsck
@@ -26,6 +27,7 @@ STEPS = (
     "lock.decide",
     "lock.heartbeat",
     "archive.segment",
+    "archive.rollup",
     "archive.certificate",
     "archive.entries",
     "archive.tile",
@@ -72,7 +74,14 @@ async def bury(local: LocalSet, party: Party) -> None:
 
 async def live(tmp_path: Path, hook: states.Hook) -> tuple[LocalSet, FolderStore, set[bytes]]:
     """Two lives: one that the hook may end, one that goes on; what was acknowledged in both."""
-    local = LocalSet.create(tmp_path, 1, speed=SPEED, start_s=-5, pace=PACE)
+    local = LocalSet.create(
+        tmp_path,
+        1,
+        speed=SPEED,
+        start_s=-5,
+        pace=PACE,
+        parameters={"levels": (Level(2), Level(4), Level(8, "index")), "rollup_lag": 1},
+    )
     store = FolderStore.create("folder", tmp_path / "store")
     acknowledged: set[bytes] = set()
     try:
@@ -88,7 +97,7 @@ async def live(tmp_path: Path, hook: states.Hook) -> tuple[LocalSet, FolderStore
                 break
             acknowledged.add(id_of(raw))
             await asyncio.sleep(0.03)
-        await until_dead_or_decided(local, party, 1)
+        await until_dead_or_decided(local, party, 2)
         await bury(local, party)
     party = local.open("v1", stores=[store])
     raw = local.envelope(100)
@@ -126,14 +135,14 @@ def test_all_steps_are_known(tmp_path: Path) -> None:
     "step",
     [
         step
-        if step in ("lock.accept", "lock.decide")
+        if step in ("lock.accept", "lock.decide", "archive.rollup")
         else pytest.param(step, marks=pytest.mark.slow)
         for step in STEPS
     ],
 )
 def test_dying_at_a_step_loses_nothing(tmp_path: Path, step: str, when: str) -> None:
     # The first files are named, and queued, before the node is at work.
-    nth = 5 if step in ("archive.named", "outbox.enqueue") else 2
+    nth = {"archive.named": 5, "outbox.enqueue": 5, "archive.rollup": 1}.get(step, 2)
     asyncio.run(asyncio.wait_for(live(tmp_path, FailAt(f"{step}.{when}", nth)), 20))
 
 

@@ -1,0 +1,210 @@
+"""Validators make roll-ups beside everything, all of them the same, and wait for those that are
+late; who was away comes back from what its peers still hold (R4, R6)."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_set import LocalSet, Party, keccak, opened
+from restante.formats import car, whisper
+from restante.formats import cid as cids
+from restante.formats.level import Level, Span, span
+from restante.formats.page import Member
+from restante.formats.paths import segment_path
+from restante.formats.segment import Segment, build, read_cars
+from restante.node.durable.rollups import RollUps
+from restante.node.fsck.check import fsck
+from restante.rules.valid import examine
+from restante.rules.window import Pace
+from restante.stores.folder import FolderStore
+
+QUICK = Pace(grace_ms=1_000, step_ms=1_000)
+LEVELS = (Level(2), Level(4), Level(8, "index"))
+# K = 4 windows; roll-ups come due three windows after their span.
+SMALL: dict[str, Any] = {
+    "levels": LEVELS, "rollup_lag": 3, "ttl_max_s": 50, "slack_s": 80, "bucket_bits": 3,
+}  # fmt: skip
+
+
+def go(scenario: Coroutine[Any, Any, None], timeout_s: float = 60) -> None:
+    asyncio.run(asyncio.wait_for(scenario, timeout_s))
+
+
+def envelope(local: LocalSet, window: int, number: int) -> bytes:
+    return local.envelope(number, sent_s=local.descriptor.start_s(window))
+
+
+async def feed(local: LocalSet, *names: str, windows: range) -> None:
+    """Some envelopes in every second window, to the named validators."""
+    for window in windows:
+        await local.until(lambda w=window: local.clock.now_ms() >= local.descriptor.start_ms(w))
+        if window % 2 == 0:
+            raws = [envelope(local, window, 100 * window + n) for n in range(5)]
+            for name in names:
+                local.parties[name].network.bring(*raws)
+
+
+def members(local: LocalSet, name: str, window: int) -> list[Member]:
+    archive = local.parties[name].state.archive
+    contents = read_cars(
+        archive.segment(window),
+        local.descriptor,
+        lambda raw: whisper.parse(raw).topic,
+        lambda raw: whisper.parse(raw).sent_s,
+    )
+    return contents.members
+
+
+def expected(local: LocalSet, name: str, of: Span) -> Segment:
+    """The roll-up, built at once from all its envelopes."""
+    d = local.descriptor
+    found = [m for window in range(of.first, of.stop) for m in members(local, name, window)]
+    return build(d.set_id, found, of.first, of.windows, of.level, bucket_bits=d.bucket_bits)
+
+
+def named(party: Party) -> dict[Span, bytes | None]:
+    """What the log names above level 0."""
+    archive = party.state.archive
+    return {of: cid for of, cid in archive.named(0, archive.stop) if of.level}
+
+
+def clean(local: LocalSet, *names: str) -> None:
+    d = local.descriptor
+    for name in names:
+        report = fsck(local.root / name, d, lambda raw: examine(raw, d, keccak))
+        assert report.ok, (name, report.findings)
+
+
+def test_all_validators_install_the_same_roll_ups(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 4, pace=QUICK, parameters=SMALL, speed=120)
+        store = FolderStore.create("folder", tmp_path / "store")
+        names = [key.name for key in local.keys]
+        async with opened(local):
+            await local.close("v1")
+            local.open("v1", stores=[store])
+            await feed(local, *names, windows=range(8))
+            await local.decided(11)
+            d, v1 = local.descriptor, local.parties["v1"]
+            log = named(v1)
+            assert log.keys() >= {span(d, 1, 3), span(d, 2, 1), span(d, 3, 0)}
+            for of, cid in log.items():
+                assert cid is not None
+                roots = {named(p).get(of, cid) for p in local.parties.values()}
+                assert roots == {cid}
+                if of.level < 3:
+                    built = expected(local, "v1", of)
+                    assert built.root_cid == cid
+                    segments = v1.state.archive.segments
+                    assert segments.parts(of.level, of.number) == built.cars()
+            # Served by path and by CID, and in the store.
+            index = log[span(d, 3, 0)]
+            assert index is not None
+            path = segment_path(3, 0)
+            async with local.client() as client:
+                for name in names:
+                    data = (await client.get(f"http://{name}/{path}")).content
+                    assert car.read_header(data)[0] == index
+                    block = await client.get(f"http://{name}/ipfs/{cids.to_text(index)}?format=raw")
+                    assert cids.cid_of(cids.DAG_CBOR, block.content) == index
+            await local.until(lambda: v1.state.outbox.pending("folder") == 0)
+            assert await store.get(path) == v1.state.archive.read(path)
+            await local.until(lambda: v1.validating.status()["reasons"] == [])
+        clean(local, *names)
+
+    go(scenario())
+
+
+def test_a_late_roll_up_delays_its_window_and_is_never_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a child is damaged: it is fetched again, and then the window goes on."""
+    failing = True
+    make = RollUps.make
+
+    def late(self: RollUps, of: Span, *args: Any, **kwargs: Any) -> bytes:
+        if failing and self is local.parties["v1"].state.rollups and of.level == 1:
+            # The batch that it is to be made of has rotted on this disk alone.
+            path = local.root / "v1/archive" / segment_path(0, of.first)
+            path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        return make(self, of, *args, **kwargs)
+
+    monkeypatch.setattr(RollUps, "make", late)
+
+    async def scenario() -> None:
+        nonlocal failing
+        async with opened(local):
+            v1 = local.parties["v1"]
+            mend, v1.node.rolling.mend = v1.node.rolling.mend, _nothing
+            await feed(local, *names, windows=range(6))
+            await local.decided(7, "v2", "v3", "v4")
+            # The first roll-up is due in window 4: v1 has all windows before it, and waits.
+            assert v1.state.archive.size == 4
+            assert v1.node.machine.waits_for_rollups == (span(d, 1, 0),)
+            reasons = {r["code"]: r["message"] for r in v1.validating.status()["reasons"]}
+            assert "segment/0/000.car" in reasons["rollup-late"]
+            failing = False
+            v1.node.rolling.mend = mend
+            await local.until(lambda: v1.node.rolling.trouble is None)
+            await local.decided(9)
+            assert len({p.state.archive.root(9) for p in local.parties.values()}) == 1
+            await local.until(lambda: v1.validating.status()["reasons"] == [])
+        clean(local, "v1")
+
+    local = LocalSet.create(tmp_path, 4, pace=QUICK, parameters=SMALL, speed=120)
+    d, names = local.descriptor, [key.name for key in local.keys]
+    go(scenario())
+
+
+async def _nothing(spans: Any) -> None:
+    pass
+
+
+def test_who_was_away_for_long_comes_back_from_roll_ups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R6: batches and five-minute segments were released everywhere; the hours' records make the
+    same batches again (R3), and the same roll-ups; sizes that k cosigned are passed over."""
+
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 4, pace=QUICK, parameters=SMALL, speed=150)
+        names = [key.name for key in local.keys]
+        kept = {"children_kept_s": 60}
+        async with opened(local, **kept):
+            await local.decided(1)
+            await local.close("v4")
+            away = local.clock.now_ms()
+            since = local.descriptor.window_of(away)
+            await feed(local, "v1", "v2", "v3", windows=range(since + 1, since + 12))
+            await local.decided(since + 22, timeout_s=60)
+            archives = [local.parties[name].state.archive for name in ("v1", "v2", "v3")]
+            lost = range(since + 1, since + 9)
+            await local.until(
+                lambda: not any(a.has_segment(window) for a in archives for window in lost)
+            )
+            assert not any(a.segments.has(1, since // 2 + 2) for a in archives)
+            caplog.set_level("INFO", "restante")
+            v4 = local.open("v4", **kept)
+            before = v4.node.machine.cosigner.newest
+            target = local.parties["v1"].node.machine.base.window + 2
+            await local.decided(target, timeout_s=60)
+            assert any("come out of a roll-up" in r.message for r in caplog.records)
+            assert any("away for" in r.message for r in caplog.records)
+            size = min(p.state.archive.size for p in local.parties.values())
+            assert len({p.state.archive.root(size) for p in local.parties.values()}) == 1
+            # What it made anew it has, and will give up as the others did.
+            assert {of: cid for of, cid in named(v4).items() if of.stop < size} == {
+                of: cid for of, cid in named(local.parties["v1"]).items() if of.stop < size
+            }
+            signed = [c.size for c in v4.state.lock.cosignatures()]
+            assert before is not None
+            assert len(signed) < size - 4, "trees that k cosigned were passed over"
+            # It is one of the k again.
+            await local.close("v1")
+            await local.decided(target + 4, timeout_s=60)
+        clean(local, *names)
+
+    go(scenario(), 150)
