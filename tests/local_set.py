@@ -19,6 +19,7 @@ from restante.engines.local import LocalEngine
 from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
+from restante.formats.level import DAY_S
 from restante.formats.note import ED25519
 from restante.formats.policy import Policy
 from restante.node.durable.state import State
@@ -192,7 +193,7 @@ class LocalSet:
         speed: float = 60.0,
         start_s: float = 0.0,
         pace: Pace = Pace(),  # noqa: B008 frozen
-        parameters: Mapping[str, int] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> "LocalSet":
         """`start_s`: virtual time after genesis at which the clock starts."""
         keys = [SigningKey(f"v{i + 1}", bytes([i + 1]) * 32) for i in range(n)]
@@ -202,7 +203,7 @@ class LocalSet:
             genesis_s=GENESIS_S,
             f=(n - 1) // 3,
             validators=tuple(key.vkey() for key in keys),
-            **{"pow_floor_millionths": 0, **(parameters or {})},  # type: ignore[arg-type]
+            **{"pow_floor_millionths": 0, **(parameters or {})},
         )
         LocalEngine.create(root / "engine.db")._close()
         clock = SpeedClock(GENESIS_S * 1000 + int(start_s * 1000), speed)
@@ -226,6 +227,7 @@ class LocalSet:
         stores: Sequence[Store] = (),
         pool_max_bytes: int = 2**32,
         retention_days: int = 0,
+        children_kept_s: int = DAY_S,
         proposer: SigningKey | None = None,
     ) -> Party:
         """Open a validator's state and, if `run`, set it to work."""
@@ -261,6 +263,7 @@ class LocalSet:
             used,
             list(stores),
             retention_days=retention_days,
+            children_kept_s=children_kept_s,
         )
         try:
             validating.announce(f"http://{name}")

@@ -57,7 +57,8 @@ def fsck(directory: str | None, as_json: bool) -> None:
         show_json({**asdict(report), "findings": findings, "ok": report.ok})
     else:
         click.echo(
-            f"{report.windows} windows, {report.segments} segments, {report.envelopes} envelopes "
+            f"{report.windows} windows, {report.segments} batches, {report.rollups} roll-ups, "
+            f"{report.indexes} indexes, {report.envelopes} envelopes "
             f"({report.envelope_bytes:,} bytes), {report.cosignatures} cosignatures, "
             f"{report.pool_records} pool records"
         )

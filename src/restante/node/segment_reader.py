@@ -171,20 +171,34 @@ class IndexReader(_Reader):
     def sections(self) -> Iterator[Section]:
         """All blocks, in the file's order."""
         yield self.root_section
-        end = self.root_end
-        names = [self.root.blocks or ()]
-        for table in self.root.tables or ():
-            section, end = _next(end, table.length, table.cid)
-            yield section
-            names.append(indexes.check_table(table, self.block(section)))
-        for name in (name for group in names for name in group):
-            section, end = _next(end, name.length, name.cid)
-            yield section
+        yield from (section for section, _ in self._tables())
+        yield from (section for section, _ in self._names())
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the file's order, each hashed."""
         for section in self.sections():
             yield section.cid, self.block(section)
+
+    def index_blocks(self) -> Iterator[tuple[indexes.IndexBlock, bytes]]:
+        """The index blocks with their names, each hashed."""
+        for section, name in self._names():
+            yield name, self.block(section)
+
+    def _tables(self) -> Iterator[tuple[Section, indexes.IndexTable]]:
+        end = self.root_end
+        for table in self.root.tables or ():
+            section, end = _next(end, table.length, table.cid)
+            yield section, table
+
+    def _names(self) -> Iterator[tuple[Section, indexes.IndexBlock]]:
+        end = self.root_end
+        names: list[Iterable[indexes.IndexBlock]] = [self.root.blocks or ()]
+        for section, table in self._tables():
+            end = section.offset + section.length
+            names.append(indexes.check_table(table, self.block(section)))
+        for name in (name for group in names for name in group):
+            section, end = _next(end, name.length, name.cid)
+            yield section, name
 
 
 def _next(end: int, length: int, cid: bytes) -> tuple[Section, int]:

@@ -89,7 +89,7 @@ class Segments:
 
     def numbers(self, level: int) -> list[int]:
         """The numbers of a level's segments that are here, ascending."""
-        return sorted(_numbers(self.directory / "segment" / str(level), 0))
+        return segment_numbers(self.directory, level)
 
     def block(self, cid: bytes) -> bytes | None:
         """A block by its CID, hashed; None when no segment here has it.
@@ -113,6 +113,11 @@ class Segments:
         """The numbers of a level's segments that are here and not in the index, newest first."""
         indexed = self.index.indexed(level)
         return [number for number in reversed(self.numbers(level)) if number not in indexed]
+
+
+def segment_numbers(directory: Path, level: int) -> list[int]:
+    """The numbers of a level's segments that an archive's folder has, ascending."""
+    return sorted(_numbers(directory / "segment" / str(level), 0))
 
 
 def _numbers(directory: Path, above: int) -> Iterator[int]:

@@ -11,14 +11,17 @@ from restante.formats.checkpoint import Checkpoint
 from restante.formats.descriptor import Descriptor
 from restante.formats.entry import LogEntry
 from restante.formats.entry import parse as parse_entry
+from restante.formats.level import due_at, span, windows_of
 from restante.formats.message import Certificate
 from restante.formats.note import Note, verified_signatures
 from restante.formats.paths import segment_path
 from restante.formats.segment import Contents, read_cars
 from restante.node.durable.archive import STATE, count_leaves
 from restante.node.durable.blocks import BlockIndex
+from restante.node.durable.keeping import Demand, Marks
 from restante.node.durable.lock import Decision
 from restante.node.fsck.findings import Progress, Report
+from restante.node.fsck.rollups import Owed, RollUpCheck
 from restante.rules.valid import Facts, in_window
 
 _PROGRESS_EVERY = 64
@@ -59,7 +62,9 @@ class ArchiveCheck:
         if self._read("descriptor") not in (None, self._d.encode()):
             self._report.add("descriptor", "archive/descriptor", "its hash is not the set id")
         self.size = count_leaves(self._directory)
-        self._floor = self._read_floor()
+        marks = self._read_marks()
+        self._owed = Owed(self._directory, self._d, marks)
+        self._floor = self._first_kept() if marks is None else marks.floor
         self._check_tree()
         self._check_checkpoint()
         self._check_segments()
@@ -82,24 +87,30 @@ class ArchiveCheck:
     def _read(self, path: str) -> bytes | None:
         return read_range(self._directory / path)
 
-    def _read_floor(self) -> int:
+    def _read_marks(self) -> Marks | None:
+        """What may be gone; None, and a finding, if nothing says it."""
         path = self._directory / STATE / "blocks.db"
         if not path.exists():
-            # Without the index the first segment that is there must do.
-            window = 0
-            while window < self.size and self._read(segment_path(0, window)) is None:
-                window += 1
             self._report.add("block-index", "archive/.state/blocks.db", "it is missing")
-            return 0 if window == self.size else window
+            return None
         try:
             index = BlockIndex(path)
         except StateError as error:
             self._report.add("block-index", "archive/.state/blocks.db", str(error))
-            return 0
+            return None
         try:
-            return index.mark("floor") or 0
+            return Marks.read(index, self._d, self._d.first_window)
         finally:
             index.close()
+
+    def _first_kept(self) -> int:
+        """Without marks the first window of which anything is here must do."""
+        firsts = [
+            min(numbers) * windows_of(self._d, level)
+            for level, numbers in self._owed.here.items()
+            if numbers
+        ]
+        return min(firsts, default=0)
 
     # --- tree, bundles and checkpoint
 
@@ -177,31 +188,59 @@ class ArchiveCheck:
     # --- certificates and segments
 
     def _check_segments(self) -> None:
-        first = self._d.first_window
-        for index in range(max(0, self._floor - first), self.size):
-            data = self._entries.get(index)
-            if data is not None:
-                self._check_window(index, data)
+        d = self._d
+        parsed = {
+            d.first_window + index: entry
+            for index, data in self._entries.items()
+            if (entry := self._parsed(index, data)) is not None
+        }
+        for entry in parsed.values():
+            due = due_at(d, entry.window)
+            self._owed.named[span(d, 0, entry.window)] = entry.segment
+            self._owed.named.update(zip(due, entry.rollups, strict=False))
+        for window in range(max(d.first_window, self._floor), d.first_window + self.size):
+            index = window - d.first_window
+            if window in parsed:
+                self._check_window(index, parsed[window])
             if index % _PROGRESS_EVERY == 0:
                 self._progress("segments", index, self.size)
         self._progress("segments", self.size, self.size)
+        RollUpCheck(
+            self._directory,
+            d,
+            self._owed,
+            parsed,
+            d.first_window + self.size,
+            self._facts,
+            self._report,
+            self._progress,
+        ).run()
 
-    def _check_window(self, index: int, data: bytes) -> None:
-        window = self._d.first_window + index
+    def _parsed(self, index: int, data: bytes) -> LogEntry | None:
+        """An entry, or None and a finding."""
         try:
             entry = parse_entry(data)
-            if entry.window != window:
+            if entry.window != self._d.first_window + index:
                 raise VerificationFailed(f"it names window {entry.window}")
         except Invalid as error:
             path = tiles.entries_path(*_bundle_of(index, self.size))
             self._report.add("entry", f"archive/{path}", f"entry {index}: {error}")
-            return
+            return None
+        return entry
+
+    def _check_window(self, index: int, entry: LogEntry) -> None:
+        window = entry.window
         self._check_certificate(index, entry)
         path = segment_path(0, window)
         parts = self._parts(window)
+        demand = self._owed.demand(span(self._d, 0, window))
         if not parts:
-            self._report.add("segment-missing", f"archive/{path}", f"the batch of window {window}")
+            if demand is Demand.KEPT:
+                what = f"the batch of window {window}"
+                self._report.add("segment-missing", f"archive/{path}", what)
             return
+        if demand is Demand.GONE:
+            self._report.add("segment-unreleased", f"archive/{path}", "it was given up")
         try:
             contents = read_cars(parts, self._d, self._topic_of, self._sent_of)
             if contents.segment.root_cid != entry.segment:
@@ -209,8 +248,9 @@ class ArchiveCheck:
         except Invalid as error:
             self._report.add("segment", f"archive/{path}", f"{error} ({error.code})")
             return
-        if contents.segment.entry().encode() != data:
+        if contents.segment.entry(entry.rollups) != entry:
             self._report.add("segment", f"archive/{path}", "its counts are not its entry's")
+        self._owed.whole.add(span(self._d, 0, window))
         self._check_batch(window, path, contents)
 
     def _check_certificate(self, index: int, entry: LogEntry) -> None:

@@ -33,6 +33,11 @@ class Finding:
 # Code → (severity, hint). Every code that fsck can answer with stands here.
 _LOCK_HINT = "this key may not sign any more; do not restore an old copy of lock/"
 _SEGMENT_HINT = "delete the file and start the node: it is fetched from a store or a peer"
+_ROLLUP_HINT = "delete the file and start the node: it is made again, or fetched"
+_NAMED_HINT = (
+    "this is what was cosigned: compare with the other validators' logs, keep both as evidence, "
+    "and do not start this node before it is understood"
+)
 _LOG_HINT = "delete archive/tile and archive/certificate and start the node: made again from lock/"
 _ENGINE_HINT = (
     "put the file back that engine.source named until now; if it is lost, the set needs a "
@@ -55,6 +60,14 @@ CODES: dict[str, tuple[Severity, str]] = {
         "start the node: it fetches the batch from a store or a peer",
     ),
     "segment": (Severity.REBUILDABLE, _SEGMENT_HINT),
+    "segment-unreleased": (Severity.NOTE, "a crash left it; the node's next release removes it"),
+    "segment-stray": (Severity.NOTE, "nothing refers to it; it can be deleted"),
+    "rollup-missing": (
+        Severity.REBUILDABLE,
+        "start the node: it is made again, or comes from a store or a peer",
+    ),
+    "rollup": (Severity.REBUILDABLE, _ROLLUP_HINT),
+    "rollup-misplaced": (Severity.REBUILDABLE, _ROLLUP_HINT),
     "certificate": (Severity.REBUILDABLE, _LOG_HINT),
     "entry": (Severity.REBUILDABLE, _LOG_HINT),
     "tile": (Severity.REBUILDABLE, _LOG_HINT),
@@ -77,6 +90,17 @@ CODES: dict[str, tuple[Severity, str]] = {
     "cosignature": (Severity.LOST, _LOCK_HINT),
     "batch-invalid": (Severity.LOST, "more than f validators accepted it: keep it as evidence"),
     "batch-repeats": (Severity.LOST, "more than f validators accepted it: keep it as evidence"),
+    "rollup-due": (Severity.LOST, _NAMED_HINT),
+    "rollup-limit": (Severity.LOST, _NAMED_HINT),
+    "rollup-span": (Severity.LOST, _NAMED_HINT),
+    "rollup-content": (Severity.LOST, _NAMED_HINT),
+    "rollup-directory": (Severity.LOST, _NAMED_HINT),
+    "rollup-records": (Severity.LOST, _NAMED_HINT),
+    "rollup-repeats": (Severity.LOST, _NAMED_HINT),
+    "rollup-pages": (Severity.LOST, _NAMED_HINT),
+    "index-children": (Severity.LOST, _NAMED_HINT),
+    "index-mask": (Severity.LOST, _NAMED_HINT),
+    "index-rows": (Severity.LOST, _NAMED_HINT),
 }
 
 Progress = Callable[[str, int, int], None]
@@ -93,7 +117,11 @@ class Report:
     windows: int = 0
     """Log entries whose tree was proved."""
     segments: int = 0
+    """Batches that are here."""
+    rollups: int = 0
+    indexes: int = 0
     envelopes: int = 0
+    """Of batches, and of roll-ups whose batches were given up."""
     envelope_bytes: int = 0
     cosignatures: int = 0
     pool_records: int = 0
