@@ -5,7 +5,7 @@ proof of work, which a client leaves to the validators. Roll-ups are made of the
 levels, or whatever `MadeArchive.forged` says in their place.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -131,8 +131,8 @@ class MadeArchive:
         """(window, raw) of all that was appended."""
         self.rollups: dict[Span, RollUp] = {}
         """Every roll-up that came due; None for one that is none."""
-        self.forged: dict[Span, RollUp] = {}
-        """What the set signs in place of the right roll-ups."""
+        self.forged: dict[Span, Callable[[RollUp], RollUp]] = {}
+        """What the set signs in place of the right roll-up of a span."""
         self._batches: dict[int, Segment] = {}
         self._entries: list[bytes] = []
         self.write("descriptor", made.descriptor.encode())
@@ -173,7 +173,7 @@ class MadeArchive:
 
     def _due(self, span: Span) -> bytes | None:
         """The CID of a span's roll-up, which is made, or forged, and written."""
-        made = self.forged[span] if span in self.forged else self.rollup(span)
+        made = self.forged.get(span, lambda right: right)(self.rollup(span))
         self.rollups[span] = made
         if made is None:
             return None
