@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from restante.cli.levels import levels_option, read_levels
 from restante.cli.output import reports, show_json
 from restante.cli.passphrase import choose, passphrase_file
 from restante.cli.place import node_path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     "--window", "window_s", type=click.IntRange(1, 3600),
     help="Length of a window in seconds (30); fixed for good.",
 )  # fmt: skip
+@levels_option
 @click.option(
     "--set", "files", type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with the `descriptor` and `policy` of a set that this node is no validator of.",
@@ -47,6 +49,7 @@ def init(
     port: int,
     network: str,
     window_s: int | None,
+    levels: str | None,
     files: Path | None,
     role: str | None,
     peers: tuple[str, ...],
@@ -77,8 +80,8 @@ def init(
 
     if (files is None) != (role is None) or (files is None and peers):
         raise ConfigError("--role and --peer go with --set, and --set with --role")
-    if files is not None and window_s is not None:
-        raise ConfigError("the length of a window is the set's: leave --window out")
+    if files is not None and (window_s is not None or levels is not None):
+        raise ConfigError("windows and levels are the set's: leave --window and --levels out")
     home = Home(node_path(directory))
     values: dict[str, Value] = {
         "listen.port": port,
@@ -87,7 +90,7 @@ def init(
     }
     secret = choose(passphrase_file) if seal else None
     if files is None:
-        _alone(home.path, name or "solo", values, window_s or 30, secret)
+        _alone(home.path, name or "solo", values, window_s or 30, secret, levels)
     else:
         _outside(home.path, files, name or "proposer", role or "", peers, values, secret)
     d = home.read_descriptor()
@@ -108,7 +111,12 @@ def init(
 
 
 def _alone(
-    path: Path, name: str, values: "dict[str, Value]", window_s: int, passphrase: str | None
+    path: Path,
+    name: str,
+    values: "dict[str, Value]",
+    window_s: int,
+    passphrase: str | None,
+    levels: str | None,
 ) -> None:
     from restante.node.home import Home
     from restante.node.setup import create_node
@@ -119,6 +127,7 @@ def _alone(
         {**values, "stores": {"folder": "folder:stores/folder"}},
         window_s,
         passphrase,
+        read_levels(levels),
     )
 
 

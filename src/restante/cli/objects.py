@@ -9,7 +9,7 @@ from typing import Any
 
 from restante import limits
 from restante.errors import Invalid, InvalidEncoding
-from restante.formats import car, dagcbor, entry, page, tiles, whisper
+from restante.formats import car, dagcbor, entry, index, page, tiles, whisper
 from restante.formats import cid as cids
 from restante.formats.checkpoint import Checkpoint, cosignature_time_s
 from restante.formats.dagcbor import Link, Value
@@ -178,12 +178,41 @@ def _hex(data: bytes) -> Description:
 def _dag_cbor(data: bytes) -> Description:
     value = dagcbor.decode(data)
     if isinstance(value, list) and value:
-        rows = page.parse_page_block(data)
-        return {"type": "page-table block", "cid": _cid(cids.DAG_CBOR, data), **_rows(rows)}
+        return {**_listed(data, value), "cid": _cid(cids.DAG_CBOR, data)}
     if not isinstance(value, dict) or value.get("version") != 1:
         raise InvalidEncoding("no object of ours")
     kind, checked = _kind_of(data, value)
     return {"type": kind, "cid": _cid(cids.DAG_CBOR, data), **checked, **_plain_map(value)}
+
+
+def _listed(data: bytes, value: list[Value]) -> Description:
+    """The blocks that are lists. Raises InvalidEncoding."""
+    match value[0]:
+        case bytes():
+            runs = len(value[1]) if len(value) == 2 and isinstance(value[1], list) else 0
+            return _index_block(index.parse_block(data, 0, limits.SEGMENT_MAX_WINDOWS, runs))
+        case list() if len(value[0]) == 3:
+            names = index.parse_table(data)
+            shown = [f"{name.topic_key:08x} {cids.to_text(name.cid)}" for name in names[:_LISTED]]
+            return {"type": "index table", "count": len(names), "blocks": shown}
+    return {"type": "page-table block", **_rows(page.parse_page_block(data))}
+
+
+def _index_block(contents: index.Contents) -> Description:
+    """Windows are shown from the index's first, which the block does not know."""
+    keys = list(contents.keys.items())
+    return {
+        "type": "index block",
+        "count": len(keys),
+        "topics": [
+            {
+                "topic_key": f"{key:08x}",
+                "children": [i for i in range(len(contents.rows)) if mask >> i & 1],
+            }
+            for key, mask in keys[:_LISTED]
+        ],
+        "pages": {str(i): _rows(rows)["rows"] for i, rows in enumerate(contents.rows) if rows},
+    }
 
 
 def _kind_of(data: bytes, value: Mapping[str, Value]) -> tuple[str, Description]:
@@ -194,6 +223,10 @@ def _kind_of(data: bytes, value: Mapping[str, Value]) -> tuple[str, Description]
         case "segment":
             parse_root(data)
             return "segment root", {}
+        case "index":
+            root = index.parse_root(data)
+            named = [None if c is None else cids.to_text(c.cid) for c in root.children]
+            return "index root", {"child_cids": named}
         case "proposal":
             proposal = Proposal.parse(data, set_id)
             return "proposal", {"signed": _holds(lambda: proposal.verify(set_id))}
@@ -204,11 +237,21 @@ def _kind_of(data: bytes, value: Mapping[str, Value]) -> tuple[str, Description]
             return other, {}
     if "validators" in value:
         descriptor = Descriptor.parse(data)
-        told = {"set_id": descriptor.set_id.hex(), "n": descriptor.n, "k": descriptor.k}
-        return "descriptor", told
+        return "descriptor", {
+            "set_id": descriptor.set_id.hex(),
+            "n": descriptor.n,
+            "k": descriptor.k,
+            "roll_ups": [
+                f"level {number}: {each.kind} of {each.windows} windows "
+                f"({each.windows * descriptor.window_s} s)"
+                for number, each in enumerate(descriptor.levels, 1)
+            ],
+        }
     if "segment" in value:
         parsed = entry.parse(data)
-        return "log entry", {"segment_cid": cids.to_text(parsed.segment)}
+        rollups = [None if cid is None else cids.to_text(cid) for cid in parsed.rollups]
+        told = {"segment_cid": cids.to_text(parsed.segment)}
+        return "log entry", {**told, **({"rollup_cids": rollups} if rollups else {})}
     if "pool" in value:
         PoolPage.parse(data)
         return "pool page", {}

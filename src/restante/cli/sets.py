@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from restante.cli.levels import levels_option, read_levels
 from restante.cli.output import reports, show_json
 from restante.cli.passphrase import choose, passphrase_file, unlock
 
@@ -96,6 +97,7 @@ def key(
 @click.option(
     "--window", "window_s", type=click.IntRange(1, 3600), help="Length of a window in seconds (30)."
 )
+@levels_option
 @click.option("--ttl-max", type=int, help="Longest TTL that is kept, in seconds (300).")
 @click.option("--pow-floor", type=float, help="Least proof of work (0.2).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -108,6 +110,7 @@ def create(
     contacts: tuple[str, ...],
     genesis: int | None,
     window_s: int | None,
+    levels: str | None,
     ttl_max: int | None,
     pow_floor: float | None,
     as_json: bool,
@@ -141,7 +144,13 @@ def create(
     pairs = [name_url(contact) for contact in contacts]
     faulty = (len(keys) - 1) // 3 if f is None else f
     d, policy, origin = new_set(
-        name, keys, faulty, genesis_s=genesis, parameters=parameters, contacts=pairs
+        name,
+        keys,
+        faulty,
+        genesis_s=genesis,
+        parameters=parameters,
+        levels=read_levels(levels),
+        contacts=pairs,
     )
     refuse_existing([Home(directory).engine])
     write_set(directory, d, policy, origin)

@@ -6,7 +6,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from restante.engines.local import LocalEngine
 from restante.errors import ConfigError, InvalidEncoding, StateError
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SEED_BYTES, SigningKey
+from restante.formats.level import STANDARD, Level
 from restante.formats.note import COSIGNATURE_V1, ED25519, VerifierKey
 from restante.formats.policy import Policy
 from restante.node.backup import refuse_restored
@@ -45,12 +46,13 @@ def new_set(
     *,
     genesis_s: int | None = None,
     parameters: Mapping[str, int] | None = None,
+    levels: Sequence[Level] = STANDARD,
     contacts: Iterable[tuple[str, str]] = (),
 ) -> tuple[Descriptor, Policy, SigningKey]:
     """A new validator set: descriptor, policy and the origin's key.
 
-    The log's origin is `name` and random bytes; genesis is the window that holds now. Raises
-    ConfigError.
+    The log's origin is `name` and random bytes; genesis is the window that holds now; `levels` are
+    its roll-ups. Raises ConfigError.
     """
     keys = tuple(sorted(validators, key=lambda key: key.name))
     given = dict(parameters or {})
@@ -73,6 +75,7 @@ def new_set(
             genesis_s=start_s - start_s % window_s,
             f=f,
             validators=keys,
+            levels=tuple(levels),
             **given,  # type: ignore[arg-type]  # numbers by the descriptor's own names
         )
         policy = Policy.of_validators(origin.vkey(ED25519), keys, d.k, d.set_id, pairs)
@@ -117,6 +120,7 @@ def create_node(
     values: Mapping[str, Value],
     window_s: int = 30,
     passphrase: str | None = None,
+    levels: Sequence[Level] = STANDARD,
 ) -> None:
     """Make a node of a set of one (n = 1, f = 0): keys, set, durable state, engine, store.
 
@@ -142,7 +146,12 @@ def create_node(
     # So that the policy file alone starts a client on this machine, and `init --set` a proposer.
     contacts = [(name, f"http://127.0.0.1:{port}")] if port else []
     d, policy, origin = new_set(
-        name, [key.vkey()], 0, parameters={"window_s": window_s}, contacts=contacts
+        name,
+        [key.vkey()],
+        0,
+        parameters={"window_s": window_s},
+        levels=levels,
+        contacts=contacts,
     )
     make_directories(home.path)
     write_key(home.validator_key, key, COSIGNATURE_V1, passphrase)
