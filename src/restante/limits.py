@@ -324,6 +324,8 @@ FOLLOW_POLL_S = 0.05
 # window's checkpoint and its being shown. An answer that has not begun by then is asked for anew.
 FOLLOW_CHECKPOINT_S = 1.0
 FOLLOW_GRACE_S = 3.0
+# The same for one who waits for an envelope of its own, which is over soon.
+FOLLOW_OWN_S = 0.25
 
 # Segments that a mirror reads at once: enough to hide a long way, few enough not to be a flood.
 MIRROR_WORKERS = 8

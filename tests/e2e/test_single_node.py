@@ -60,10 +60,12 @@ def test_init_up_post_query(tmp_path: Path) -> None:
     with running([process]):
         process.wait_ready()
         posted = ("post", "hello", "--node", str(home), "--topic", "news", "--json")
-        code, out, errors = restante(*posted, "--wait", "--timeout", "20")
+        proof = ("--proof", str(tmp_path / "hello.tlog-proof"))
+        code, out, errors = restante(*posted, "--wait", "--timeout", "20", *proof)
         assert code == 0, errors
         handed = json.loads(out)
         assert handed["window"] >= 0
+        assert handed["proof"] == proof[1]
         # Also from the environment's folder, to a public key, unsigned topic in hex.
         from restante.networks.whisper import crypt
 
@@ -135,7 +137,8 @@ def test_the_policy_alone_finds_the_node_and_a_lost_archive_comes_back(tmp_path:
     with running([process]):
         process.wait_ready()
         posted = ("post", "hello", "--node", str(home), "--topic", "news", "--json")
-        code, out, errors = restante(*posted, "--wait", "--timeout", "20")
+        proof = ("--proof", str(tmp_path / "hello.tlog-proof"))
+        code, out, errors = restante(*posted, "--wait", "--timeout", "20", *proof)
         assert code == 0, errors
         handed = json.loads(out)["id"]
         code, out, errors = restante(*query)

@@ -74,7 +74,8 @@ class Watching:
 
 
 def post(home: Path, text: str, *more: str) -> dict[str, Any]:
-    arguments = ("post", text, "--node", str(home), "--topic", "news", "--json", *more)
+    proof = ("--proof", str(home.parent / f"{len(text)}.tlog-proof")) if "--wait" in more else ()
+    arguments = ("post", text, "--node", str(home), "--topic", "news", "--json", *more, *proof)
     code, out, errors = restante(*arguments)
     assert code == 0, errors
     found: dict[str, Any] = json.loads(out)

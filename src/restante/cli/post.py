@@ -3,22 +3,18 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from restante.cli.output import reports, show_json
-from restante.errors import ConfigError, InvalidEncoding, Refused, RestanteError, Unavailable
+from restante.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
+    from restante.cli.follower import Follower
     from restante.formats.descriptor import Descriptor
     from restante.networks.whisper.mine import Progress
-
-
-_NO_NODE = "a gateway serves the archive only: give the node's own port, which `up` printed"
 
 
 @click.command()
@@ -45,11 +41,16 @@ _NO_NODE = "a gateway serves the archive only: give the node's own port, which `
     help="Sign with the private key (64 hex digits) in this file.",
 )  # fmt: skip
 @click.option("--ttl", type=click.IntRange(min=1), default=60, show_default=True, help="Seconds.")
-@click.option("--wait", is_flag=True, help="Follow it into the index, everything verified.")
+@click.option("--wait", is_flag=True, help="Follow it into the index, and save a proof of it.")
+@click.option(
+    "--proof", "proof_file", type=click.Path(dir_okay=False, path_type=Path),
+    help="For --wait: where; by default <id>.tlog-proof in this directory.",
+)  # fmt: skip
+@click.option("--alone", is_flag=True, help="Hand it to this node only.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="For --wait, in s.")
 @click.option(
     "--policy", type=click.Path(dir_okay=False, path_type=Path),
-    help="For --wait with a URL: the set's policy file.",
+    help="With a URL: the set's policy file, for --wait and for the other validators.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
@@ -67,6 +68,8 @@ def post(
     sign_key_file: Path | None,
     ttl: int,
     wait: bool,
+    proof_file: Path | None,
+    alone: bool,
     timeout: float,
     policy: Path | None,
     as_json: bool,
@@ -78,8 +81,13 @@ def post(
     (--key-file, --ask-key, or RESTANTE_KEY) or a public key, and signed with the key of
     --sign-key-file or RESTANTE_SIGN_KEY, if any; secrets are never given as arguments.
 
-    --wait follows the log until the envelope is in a batch, reading whole windows, so that nobody
-    learns which envelope is waited for.
+    It is handed to the node, and to the other validators that the set's policy names, if it is at
+    hand: what f + 1 of them hold at a window's end is in that window's batch. --alone leaves them
+    out.
+
+    --wait follows the log until the envelope is in a batch, and saves a proof that anybody can
+    check offline (restante verify). Whole windows are read for it, so that nobody learns which
+    envelope is waited for.
 
     \b
     Examples:
@@ -88,69 +96,57 @@ def post(
 
     Exit codes: 0 ok, 1 refused, 2 usage, 3 verification failed, 4 no node, or not in time.
     """
+    from restante.cli.handing import hand_in, hand_to_others, other_contacts, read_descriptor
     from restante.cli.nodes import node_url
+    from restante.cli.printing import printable
+    from restante.durable import write_file
+    from restante.formats.proof import SUFFIX
 
     url = node_url(node)
-    d = _descriptor(node, url)
+    d = read_descriptor(node, url)
+    policy = policy or _policy_of(node)
     chosen = _topic(topic, topic_name)
     message = _message(text, file)
     data = _encrypt(
         message, key_file, password_file, ask_password, ask_key, public_key, sign_key_file
     )
-    follower = _Follower(node, url, policy) if wait else None
+    others = [] if alone else other_contacts(policy, url)
+    follower = _follower(url, policy) if wait else None
     raw = _mine(chosen, data, ttl, d)
     started = time.monotonic()
-    found = _hand_in(url, raw)
-    result = {"id": found["id"], "topic": chosen.hex(), "bytes": len(raw)}
+    found = hand_in(url, raw)
+    more = hand_to_others(others, raw)
+    result = {"id": found["id"], "topic": chosen.hex(), "bytes": len(raw), "others": more}
     if not as_json:
-        click.echo(f"handed in: {found['id']} ({len(raw)} bytes, topic {chosen.hex()})")
+        also = f", also at {more} of {len(others)} others" if others else ""
+        click.echo(f"handed in: {found['id']} ({len(raw)} bytes, topic {chosen.hex()}){also}")
     if follower is not None:
-        window = follower.wait(bytes.fromhex(found["id"]), timeout)
-        result["window"] = window
+        file = proof_file or Path(f"{found['id'][:16]}{SUFFIX}")
+        with follower:
+            window, proof = follower.wait(bytes.fromhex(found["id"]), timeout)
+        write_file(file, proof)
+        result |= {"window": window, "proof": str(file)}
         if not as_json:
             seconds = time.monotonic() - started
             click.echo(f"in the batch of window {window}, verified, after {seconds:.0f} s")
+            click.echo(f"proof: {printable(str(file))}")
     if as_json:
         show_json(result)
 
 
-def _descriptor(node: str | None, url: str) -> "Descriptor":
-    """The set's parameters: from the node's folder, or what the node says of itself."""
-    from restante.cli.nodes import fetch, folder
-    from restante.formats.descriptor import Descriptor
-    from restante.node.home import Home
+def _policy_of(node: str | None) -> Path | None:
+    from restante.cli.nodes import folder
 
     path = folder(node)
-    if path is not None:
-        return Home(path).read_descriptor()
-    try:
-        # It only says how much work to do; a wrong one costs work, or a refusal.
-        with _of_a_node(url):
-            return Descriptor.parse(fetch("GET", f"{url}/descriptor"))
-    except InvalidEncoding as error:
-        raise Unavailable(
-            f"{url} gave no descriptor: {error}", code="not-a-node", hint=_NO_NODE
-        ) from error
+    return None if path is None else path / "policy"
 
 
-def _hand_in(url: str, raw: bytes) -> Any:
-    from restante.cli.nodes import request
+def _follower(url: str, policy: Path | None) -> "Follower":
+    from restante.cli.follower import Follower
 
-    with _of_a_node(url):
-        return request("POST", f"{url}/envelopes", raw)
-
-
-@contextmanager
-def _of_a_node(url: str) -> Iterator[None]:
-    """Say of an answer that no node gives that it may be a gateway's."""
-    try:
-        yield
-    except RestanteError as error:
-        if error.code in ("http", "not-found", "method", "not-a-node"):
-            raise Unavailable(
-                f"{url} takes no envelopes: {error}", code="not-a-node", hint=_NO_NODE
-            ) from error
-        raise
+    if policy is None:
+        raise ConfigError("--wait with a URL needs --policy", hint="whose keys to trust")
+    return Follower(policy, url)
 
 
 def _topic(topic: str | None, name: str | None) -> bytes:
@@ -247,55 +243,3 @@ def _mine(topic: bytes, data: bytes, ttl: int, d: "Descriptor") -> bytes:
     if len(raw) > d.max_envelope_bytes:
         raise Refused(f"an envelope of {len(raw)} bytes; the set takes {d.max_envelope_bytes}")
     return raw
-
-
-class _Follower:
-    """Reads the log, whole windows at a time, until an envelope is in it."""
-
-    def __init__(self, node: str | None, url: str, policy_file: Path | None) -> None:
-        """Notes where the log stands before the envelope is handed in."""
-        from restante.cli.nodes import folder
-        from restante.client import ProcessMemory, parse_source, read_policy
-        from restante.client.sources import sources_of
-
-        path = folder(node)
-        if policy_file is None:
-            if path is None:
-                raise ConfigError("--wait with a URL needs --policy", hint="whose keys to trust")
-            policy_file = path / "policy"
-        self._policy = read_policy(policy_file)
-        named = [parse_source(url)]
-        named += [s for s in sources_of(self._policy) if s.name.rstrip("/") != url]
-        self._sources = named
-        self._memory = ProcessMemory()
-        self._since = self._size() or 0
-
-    def _size(self) -> int | None:
-        from restante.client import Client
-
-        try:
-            return Client(self._policy, self._sources, self._memory).refresh().checkpoint.size
-        except Unavailable:
-            return None
-
-    def wait(self, id_: bytes, timeout_s: float) -> int:
-        """The window whose batch holds the envelope. Raises Unavailable `not-in-time`."""
-        from restante.client import Client, Query
-
-        client = Client(self._policy, self._sources, self._memory)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
-                trusted = client.refresh()
-                size = trusted.checkpoint.size
-                if size > self._since:
-                    for found in trusted.query(Query((), since=self._since, mode="all")):
-                        if found.id == id_:
-                            return found.window
-                    self._since = size
-            except Unavailable:
-                pass
-            time.sleep(0.5)
-        raise Unavailable(
-            f"not in a batch after {timeout_s:.0f} s", code="not-in-time", hint="it may still be"
-        )

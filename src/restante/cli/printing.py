@@ -60,7 +60,8 @@ class JsonLines:
     def __init__(self, opener: "Callable[[bytes], Opened | None] | None") -> None:
         self._open = opener
 
-    def envelope(self, found: "Found") -> None:
+    def envelope(self, found: "Found", proof: Path | None = None) -> None:
+        """One of the answer, and where its proof was saved."""
         value: dict[str, Any] = {
             "id": found.id.hex(),
             "topic": found.topic.hex(),
@@ -73,6 +74,8 @@ class JsonLines:
             value["payload"] = None if opened is None else opened.payload.hex()
             value["text"] = None if opened is None else opened.text
             value["signer"] = None if opened is None or not opened.signer else opened.signer.hex()
+        if proof is not None:
+            value["proof"] = str(proof)
         click.echo(json.dumps(value))
 
     def summary(self, told: "Summary", d: "Descriptor", since: int) -> None:
@@ -120,11 +123,14 @@ class TextLines:
     def __init__(self, opener: "Callable[[bytes], Opened | None] | None") -> None:
         self._open = opener
 
-    def envelope(self, found: "Found") -> None:
+    def envelope(self, found: "Found", proof: Path | None = None) -> None:
+        """One of the answer, and where its proof was saved."""
         click.echo(
             f"{show_time(found.sent_s)}  {found.topic.hex()}  {found.id.hex()[:16]}  "
             f"window {found.window}  {len(found.raw)} bytes"
         )
+        if proof is not None:
+            click.echo(f"    proof: {printable(str(proof))}")
         if self._open is None:
             return
         opened = self._open(whisper.parse(found.raw).data)

@@ -1,7 +1,7 @@
 """`restante query`: verified envelopes of topics, from sources that nobody has to trust."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,8 @@ from restante.cli.words import parse_time, parse_topic, sources_named, topic_of_
 from restante.errors import ConfigError, InvalidEncoding, RestanteError
 
 if TYPE_CHECKING:
-    from restante.client import Answer, Complaint
-    from restante.formats.descriptor import Descriptor
-    from restante.rules.query import Mode
+    from restante.client import Answer, Trusted
+    from restante.rules.query import Found, Mode, Query
 
 
 @click.command(short_help="Retrieve the envelopes of topics, verified.")
@@ -56,6 +55,12 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many envelopes.")
 @click.option("--cursor", help="Go on where an earlier answer of the same query ended.")
+@click.option(
+    "--proofs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Save a proof file of each envelope there; see restante verify.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, then the summary.")
 @click.option(
     "--key-file",
@@ -87,6 +92,7 @@ def query(
     mode: "Mode",
     limit: int | None,
     cursor: str | None,
+    proofs: Path | None,
     as_json: bool,
     key_files: Sequence[Path],
     password_files: Sequence[Path],
@@ -112,6 +118,7 @@ def query(
       restante query --policy policy --topic my-chat --password-file secret --from 2026-11-22
       restante query --policy policy --source http://127.0.0.1:8700 --topic 5a4ea131 --json
       restante query --policy policy --mode all --since 1200 --limit 50
+      restante query --policy policy --topic 5a4ea131 --proofs ./proofs
 
     Secrets may also stand in the environment: RESTANTE_PASSWORD, and a key as RESTANTE_KEY.
 
@@ -143,24 +150,35 @@ def query(
             answer = trusted.query(asked)
         except InvalidEncoding as error:
             raise ConfigError(str(error), code=error.code) from error
-        _print(answer, printer, trusted.descriptor, lambda: trusted.complaints, asked.since)
+        _print(answer, printer, trusted, proofs, asked)
 
 
 def _print(
     answer: "Answer",
     printer: "JsonLines | TextLines",
-    d: "Descriptor",
-    complaints: "Callable[[], Sequence[Complaint]]",
-    since: int,
+    trusted: "Trusted",
+    proofs: Path | None,
+    asked: "Query",
 ) -> None:
     """The answer, then its summary, or the error that ended it."""
     try:
         for found in answer:
-            printer.envelope(found)
+            file = None if proofs is None else _save_proof(trusted, found, proofs, asked.mode)
+            printer.envelope(found, file)
     except RestanteError as error:
         printer.error(error, answer.cursor)
         sys.exit(exit_code(error))
     finally:
-        for complaint in complaints():
+        for complaint in trusted.complaints:
             click.echo(f"complaint: {printable(str(complaint))}", err=True)
-    printer.summary(answer.summary, d, since)
+    printer.summary(answer.summary, trusted.descriptor, asked.since)
+
+
+def _save_proof(trusted: "Trusted", found: "Found", directory: Path, mode: "Mode") -> Path:
+    """Save what proves an envelope; the file."""
+    from restante.durable import write_file
+    from restante.formats.proof import SUFFIX
+
+    file = directory / f"{found.id.hex()}{SUFFIX}"
+    write_file(file, trusted.evidence(found, mode).encode())
+    return file

@@ -6,7 +6,8 @@ import threading
 import pytest
 from click.testing import CliRunner
 
-from restante.cli.post import _encrypt, _hand_in, post
+from restante.cli.handing import hand_in
+from restante.cli.post import _encrypt, post
 from restante.errors import ConfigError, Unavailable
 from restante.networks.whisper import crypt
 
@@ -75,6 +76,6 @@ def test_a_port_that_takes_no_envelopes(status):
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         with pytest.raises(Unavailable) as caught:
-            _hand_in(f"http://127.0.0.1:{server.server_port}", b"x")
+            hand_in(f"http://127.0.0.1:{server.server_port}", b"x")
         thread.join()
     assert "gateway" in caught.value.hint
