@@ -38,6 +38,7 @@ class Grown(MadeArchive):
             self.append([envelope(TOPIC, at_s, b"%d" % window)])
             for n, width in tiles.bundles_for_growth(window, window + 1):
                 self.write(tiles.certificate_path(n, width), b"certificate of %d" % width)
+        self.cosign()
         edge = {tile.path for tile in tiles.right_edge(self.size)}
         edge |= {
             name(tile.n, tile.width)
@@ -48,7 +49,6 @@ class Grown(MadeArchive):
             name = path.relative_to(self.root).as_posix()
             if ".p/" in name and name not in edge:
                 path.unlink()
-        self.cosign()
 
 
 @pytest.fixture
