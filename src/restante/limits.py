@@ -394,3 +394,5 @@ PAGES_AT_ONCE = 256
 # Windows behind which a start asks the peers for the tree that k cosigned, and how often it asks.
 AWAY_WINDOWS = 4
 AWAY_ASKS = 8
+# Blocks of roll-ups whose places a gateway remembers, at 49 bytes: three hours of 4 GiB.
+GATEWAY_SECTIONS = 200_000

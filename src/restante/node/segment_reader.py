@@ -51,10 +51,11 @@ class _Reader:
     def __init__(self, cid: bytes, read: Read) -> None:
         self.cid = cid
         self._read = read
-        prefix = read(0, 0, PREFIX_BYTES)
-        named, at = car.read_header(prefix)
+        self.prefix = read(0, 0, PREFIX_BYTES)
+        """The first bytes of part 0; beyond the root nothing of them is verified."""
+        named, at = car.read_header(self.prefix)
         found, self.root_block, self.root_end = car.read_section(
-            prefix, at, limits.SEGMENT_ROOT_MAX_BYTES
+            self.prefix, at, limits.SEGMENT_ROOT_MAX_BYTES
         )
         if not named == found == cid:
             raise VerificationFailed("the CAR of another segment", code="wrong-root")
@@ -65,10 +66,17 @@ class _Reader:
         length = len(self.root_block)
         return Section(0, self.root_end - length, length, self.cid)
 
+    def has(self, section: Section) -> bool:
+        """Whether a block came with the root."""
+        return section.part == 0 and section.offset + section.length <= len(self.prefix)
+
     def block(self, section: Section) -> bytes:
         """A block, hashed."""
         part, offset, length, cid = section
-        block = self._read(part, offset, length)
+        if self.has(section):
+            block = self.prefix[offset : offset + length]
+        else:
+            block = self._read(part, offset, length)
         if len(block) != length:
             raise VerificationFailed(
                 f"part {part} has {len(block)} bytes at {offset}, not {length}", code="truncated"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.routing import BaseRoute
 
@@ -17,13 +17,18 @@ from restante import limits
 from restante.errors import ConfigError, RestanteError, Unavailable
 from restante.formats import cid as cids
 from restante.formats.descriptor import Descriptor
+from restante.formats.level import Span
 from restante.formats.paths import check_path, is_mutable, parse_segment_path, segment_path
-from restante.node.durable.blocks import BlockIndex, block_rows
+from restante.node.durable.blocks import BlockIndex, BlockRow, block_rows
 from restante.node.gateway.cache import Cache
 from restante.node.gateway.denylist import Denylist
+from restante.node.gateway.rollup_files import RollupFiles
 from restante.node.gateway.upstream import Upstream
+from restante.node.wire.http import RequestRefused
 from restante.node.wire.routes_archive import archive_routes
 from restante.ports import Clock
+
+T = TypeVar("T")
 
 
 class Gateway:
@@ -49,9 +54,10 @@ class Gateway:
         except ConfigError:
             self._blocks.close()
             raise
-        self._cache.remove(self._denylist.withholds)
-        self._under_way: dict[str, asyncio.Future[None]] = {}
-        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._cache.remove(self._withholds)
+        self._rollups = RollupFiles(d, upstream, self._cache, self._found)
+        self._under_way: dict[str, asyncio.Future[Any]] = {}
+        self._absent: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._notes: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
     def close(self) -> None:
@@ -67,11 +73,18 @@ class Gateway:
         if is_mutable(check_path(path)):
             return len(await self._note(path))
         await self._look()
+        if self._rollups.serves(path):
+            self._denylist.refuse_path(path)
+            return await self._once(path, lambda: self._rollups.length(path))
         return await self._have(path)
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         if is_mutable(check_path(path)):
             return (await self._note(path))[offset : offset + length]
+        if self._rollups.serves(path):
+            self._denylist.refuse_path(path)
+            key = f"{path} {offset} {length}"
+            return await self._once(key, lambda: self._rollups.read(path, offset, length))
         await self._have(path)
         data = await asyncio.to_thread(self._cache.read, path, offset, length)
         if data is None:
@@ -119,6 +132,13 @@ class Gateway:
         for each, data in files.items():
             self._cache.put(each, data)
 
+    def _found(self, of: Span, rows: list[BlockRow]) -> None:
+        """A roll-up's tables came: know its blocks. Raises RequestRefused `withheld`."""
+        if of.number not in self._blocks.indexed(of.level):
+            self._blocks.add(of.level, of.number, rows)
+        self._denylist.note((of.level, of.number), {digest for digest, *_ in rows})
+        self._denylist.refuse_path(segment_path(of.level, of.number))
+
     def _cached_block(self, cid: bytes) -> bytes | None:
         places = self._blocks.find(cid)
         self._denylist.refuse_block(cid, (place[:2] for place in places))
@@ -133,7 +153,18 @@ class Gateway:
         """Take a newer denylist, and give up what it withholds."""
         if self._denylist.changed():
             await asyncio.to_thread(self._denylist.reload)
-            await asyncio.to_thread(self._cache.remove, self._denylist.withholds)
+            await asyncio.to_thread(self._cache.remove, self._withholds)
+
+    def _withholds(self, path: str) -> bool:
+        """Whether a file of the cache is of what is withheld, also a block of a roll-up."""
+        kind, _, text = path.partition("/")
+        if kind == "blocks":
+            cid = cids.from_text(text)
+            try:
+                self._denylist.refuse_block(cid, (place[:2] for place in self._blocks.find(cid)))
+            except RequestRefused:
+                return True
+        return self._denylist.withholds(path)
 
     def _segments_of(self, digest: bytes) -> list[tuple[int, int]]:
         found = self._blocks.find(cids.cid_from_digest(cids.RAW, digest))
@@ -153,23 +184,26 @@ class Gateway:
         await self._once(path, fetch)
         return self._notes[path][1]
 
-    async def _once(self, path: str, fetch: Callable[[], None]) -> None:
+    async def _once(self, path: str, fetch: Callable[[], T]) -> T:
         """Fetch, unless somebody does already; then share what comes of it."""
-        if self._absent.get(path, 0.0) > time.monotonic():
-            raise Unavailable(f"no source had {path} a moment ago", code="not-found")
+        until_s, code = self._absent.get(path, (0.0, ""))
+        if until_s > time.monotonic():
+            raise Unavailable(f"no source had {path} a moment ago", code=code)
         running = self._under_way.get(path)
         if running is None:
             running = asyncio.ensure_future(asyncio.to_thread(fetch))
             self._under_way[path] = running
             running.add_done_callback(lambda _: self._under_way.pop(path, None))
         try:
-            await asyncio.shield(running)
+            found: T = await asyncio.shield(running)
         except Unavailable as error:
-            if error.code == "not-found":
-                self._absent[path] = time.monotonic() + limits.GATEWAY_ABSENT_S
+            if error.code in ("not-found", "pruned"):
+                until_s = time.monotonic() + limits.GATEWAY_ABSENT_S
+                self._absent[path] = until_s, error.code
                 if len(self._absent) > limits.GATEWAY_ABSENT:
                     self._absent.popitem(last=False)
             raise
+        return found
 
     async def ready(self) -> list[dict[str, str]]:
         """Why no client can begin here: no checkpoint that the policy accepts.

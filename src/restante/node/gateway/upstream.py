@@ -21,13 +21,17 @@ from restante.formats import cid as cids
 from restante.formats import entry as entries
 from restante.formats import tiles
 from restante.formats.contact import ContactNote, WatchNote
+from restante.formats.cut import Block
 from restante.formats.descriptor import Descriptor
+from restante.formats.entry import LogEntry
+from restante.formats.level import Span, due_at, entry_window, is_index
 from restante.formats.message import Certificate
 from restante.formats.note import Note, verified_signatures
 from restante.formats.paths import parse_segment_path, segment_path
 from restante.formats.policy import Policy, merge
 from restante.formats.segment import read_cars
 from restante.formats.whisper import parse as parse_envelope
+from restante.node.segment_reader import IndexReader, Section, SegmentReader
 from restante.rules.verify import TrustedArchive, check_note
 
 log = logging.getLogger("restante.gateway")
@@ -184,10 +188,7 @@ class Upstream:
                 return {path: self._certificates(roster, *tiles.parse_certificate_path(path))}
             return self._segment(roster, path)
         except Unavailable as error:
-            # What no source has is not here; that none answers is another matter.
-            held = getattr(error, "complaints", ())
-            if held and all(complaint.code == "not-found" for complaint in held):
-                raise Unavailable(f"no source has {path}", code="not-found") from error
+            _require_there(error, path)
             raise
         finally:
             self._count(roster)
@@ -256,14 +257,8 @@ class Upstream:
             raise VerificationFailed("a certificate of another batch", code="certificate")
 
     def _segment(self, roster: Roster, path: str) -> dict[str, bytes]:
-        level, window, _ = parse_segment_path(path)
-        index = window - self._d.first_window
-        if level or index < 0:
-            raise Unavailable(f"this set has no {path}", code="not-found")
-        n, place = divmod(index, tiles.WIDTH)
-        self._reach(index + 1, path)
-        leaf = self._bundle(roster, n, place + 1, path)[place]
-        expected = entries.parse(leaf).segment
+        _, window, _ = parse_segment_path(path)
+        expected = self._entry(roster, window, path).segment
 
         def ask(source: Source) -> dict[str, bytes]:
             parts = self._parts(roster, source, window)
@@ -281,6 +276,74 @@ class Upstream:
         if path not in found:
             raise Unavailable(f"the segment has no {path}", code="not-found")
         return found
+
+    def _entry(self, roster: Roster, window: int, path: str) -> LogEntry:
+        """The log entry of a window, verified. Raises Unavailable `not-found`."""
+        index = window - self._d.first_window
+        if index < 0:
+            raise Unavailable(f"this set has no {path}", code="not-found")
+        n, place = divmod(index, tiles.WIDTH)
+        self._reach(index + 1, path)
+        return entries.parse(self._bundle(roster, n, place + 1, path)[place])
+
+    # --- roll-ups ---------------------------------------------------------------------------
+
+    def rollup(self, path: str, of: Span) -> tuple[list[Section], list[Block]]:
+        """Where every block of a roll-up stands, and those that came with that: its root, its
+        tables, a small one's pages.
+
+        Raises Unavailable `not-found`, `pruned`; VerificationFailed.
+        """
+        roster = Roster(self._sources)
+        try:
+            entry = self._entry(roster, entry_window(self._d, of), path)
+            due = due_at(self._d, entry.window)
+            cid = dict(zip(due, entry.rollups, strict=True))[of]
+            if cid is None:
+                raise Unavailable(f"{path} was not made: it is too large", code="not-found")
+            return roster.first_verified(path, path, lambda s: self._open(roster, s, of, cid))
+        except Unavailable as error:
+            _require_there(error, path)
+            raise
+        finally:
+            self._count(roster)
+
+    def _open(
+        self, roster: Roster, source: Source, of: Span, cid: bytes
+    ) -> tuple[list[Section], list[Block]]:
+        def read(part: int, offset: int, length: int) -> bytes:
+            path = segment_path(of.level, of.number, part)
+            return roster.fetch(source, path, length, offset=offset, length=length)
+
+        kind = IndexReader if is_index(self._d, of.level) else SegmentReader
+        reader = kind(self._d, of, cid, read)
+        sections = list(reader.sections())
+        held = [(s.cid, reader.block(s)) for s in sections if reader.has(s)]
+        return sections, held
+
+    def blocks(self, path: str, of: Span, sections: Sequence[Section]) -> list[bytes]:
+        """Neighbouring blocks of one part, each hashed. Raises as `rollup`."""
+        first, last = sections[0], sections[-1]
+        length = last.offset + last.length - first.offset
+        part = segment_path(of.level, of.number, first.part)
+        roster = Roster(self._sources)
+
+        def ask(source: Source) -> list[bytes]:
+            data = roster.fetch(source, part, length, offset=first.offset, length=length)
+            found: list[bytes] = []
+            for section in sections:
+                at = section.offset - first.offset
+                found.append(data[at : at + section.length])
+                cids.check(section.cid, found[-1])
+            return found
+
+        try:
+            return roster.first_verified(path, part, ask)
+        except Unavailable as error:
+            _require_there(error, path)
+            raise
+        finally:
+            self._count(roster)
 
     def _parts(self, roster: Roster, source: Source, window: int) -> list[bytes]:
         parts = [roster.fetch(source, segment_path(0, window), limits.CAR_MAX_BYTES)]
@@ -354,3 +417,16 @@ class Upstream:
             self.complaints[complaint.source, complaint.code] = complaint
             if known is None and complaint.lied:
                 log.warning("a source lies: %s", complaint)
+
+
+def _require_there(error: Unavailable, path: str) -> None:
+    """Raise Unavailable `not-found` for what no source has; that none answers is another matter.
+
+    A segment was asked for because the log names it: then it was given up, and it is `pruned`.
+    """
+    held = getattr(error, "complaints", ())
+    if not held or any(complaint.code != "not-found" for complaint in held):
+        return
+    if all(complaint.path.startswith("segment/") for complaint in held):
+        raise Unavailable(f"every source has given up {path}", code="pruned") from error
+    raise Unavailable(f"no source has {path}", code="not-found") from error

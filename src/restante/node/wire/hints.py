@@ -16,6 +16,7 @@ HINTS = {
     "head-timeout": "send the whole request head at once",
     "http": "send HTTP/1.1 as RFC 9112 says",
     "method": "docs/node.md lists the methods of every path",
+    "pruned": "the log names it; a source that keeps more may have it, or what stands above it",
     "not-found": "docs/node.md lists the paths; the checkpoint says how much there is",
     "parameter": "docs/node.md lists the parameters and their bounds",
     "path": "docs/formats.md lists the paths of an archive",

@@ -59,7 +59,7 @@ def status_of(error: RestanteError) -> int:
         case Conflict():
             return 409
         case Unavailable():
-            return 404 if error.code == "not-found" else 503
+            return 404 if error.code in ("not-found", "pruned") else 503
     return 500
 
 
