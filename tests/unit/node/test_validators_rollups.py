@@ -196,9 +196,10 @@ def test_who_was_away_for_long_comes_back_from_roll_ups(
             size = min(p.state.archive.size for p in local.parties.values())
             assert len({p.state.archive.root(size) for p in local.parties.values()}) == 1
             # What it made anew it has, and will give up as the others did.
-            assert {of: cid for of, cid in named(v4).items() if of.stop < size} == {
-                of: cid for of, cid in named(local.parties["v1"]).items() if of.stop < size
-            }
+            await local.until(
+                lambda: {of: cid for of, cid in named(v4).items() if of.stop < size}
+                == {of: cid for of, cid in named(local.parties["v1"]).items() if of.stop < size}
+            )
             signed = [c.size for c in v4.state.lock.cosignatures()]
             assert before is not None
             assert len(signed) < size - 4, "trees that k cosigned were passed over"
