@@ -18,6 +18,7 @@ import httpx2
 from restante.durable import write_file
 from restante.engines.local import LocalEngine
 from restante.formats.descriptor import Descriptor
+from restante.formats.level import STANDARD, Level
 from restante.formats.note import COSIGNATURE_V1, ED25519
 from restante.node.config import Value, template
 from restante.node.home import Home, write_key
@@ -59,12 +60,14 @@ class Cluster:
         *,
         genesis_s: int | None = None,
         parameters: Mapping[str, int] | None = None,
+        levels: Sequence[Level] = STANDARD,
         values: Mapping[str, Value] | None = None,
         per_validator: Mapping[str, Mapping[str, Value]] | None = None,
     ) -> "Cluster":
         """Make validators v1…vn with f = (n − 1) // 3, each with a folder store.
 
-        `values` are options of every node, `per_validator` of one; `parameters` the descriptor's.
+        `values` are options of every node, `per_validator` of one; `parameters` and `levels` the
+        descriptor's.
         """
         keys = [new_key(f"v{number}") for number in range(1, n + 1)]
         ports = free_ports(n)
@@ -75,6 +78,7 @@ class Cluster:
             (n - 1) // 3,
             genesis_s=genesis_s,
             parameters=parameters,
+            levels=levels,
             contacts=urls.items(),
         )
         write_set(path / "set", d, policy, origin)
