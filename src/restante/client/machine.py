@@ -36,6 +36,9 @@ class Ask:
     """Once one of a round's requests that have this was answered by what is enough, the others that
     have it get `limits.CHECKPOINT_PATIENCE_S` more."""
 
+    queued: bool = False
+    """Whether it could have been asked for earlier, and only waited for its turn."""
+
     @property
     def most(self) -> int:
         """Bytes that the answer has at most."""
@@ -69,7 +72,7 @@ class Running(Generic[T]):
         """What it waits for; empty once it is done."""
         self.error: Exception | None = None
         self.steps = 0
-        """Rounds that it asked for, one after the other."""
+        """Rounds that needed the answers of the one before."""
         self._resume(lambda: next(machine))
 
     @property
@@ -101,7 +104,7 @@ class Running(Generic[T]):
         self.asks = ()
         try:
             self.asks = step()
-            self.steps += 1
+            self.steps += not all(ask.queued for ask in self.asks)
         except StopIteration as end:
             self._result = end.value
         except Exception as error:

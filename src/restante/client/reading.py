@@ -18,7 +18,7 @@ from restante.rules.cover import Cover, Step
 from restante.rules.query import Found, Plan
 from restante.rules.verify import SetFault, TrustedArchive
 from restante.rules.verify_index import Child, TrustedIndex
-from restante.rules.verify_page import READERS
+from restante.rules.verify_page import TOPICS
 
 
 class Reader:
@@ -32,7 +32,7 @@ class Reader:
         self._cover = Cover(self._d, archive.checkpoint.size, query.mode)
         self._retention = Retention(self._cover, plan.windows)
         self._segments = Segments(self._d, standings, self._retention, query.mode, query.topics)
-        self._read = READERS[self._d.network]
+        self._topic_of = TOPICS[self._d.network]
         self._keys = {topic_key(self._d.set_id, topic) for topic in query.topics}
 
     def job(self, windows: range) -> Job:
@@ -132,7 +132,7 @@ class Reader:
         for member in members:
             if member.window not in windows or (self._keys and member.topic_key not in self._keys):
                 continue
-            topic = self._read(member.raw).topic
+            topic = self._topic_of(member.raw)
             one = Found(member.sent_s, member.id, topic, member.window, member.raw, of)
             if self._plan.keeps(one):
                 found.append(one)

@@ -118,29 +118,34 @@ class Segments:
                 raise
 
         what = f"the segment of {describe(self._d, span.first, span.stop)}"
-        target = Target(what, segment_path(span.level, span.number))
+        target = Target(what, _path(span))
         return self._standings.verified(target, explained)
 
 
 def _begin(
     source: Named, of: Committed, trusted: TrustedSegment | TrustedIndex, asked: int
 ) -> Machine[None]:
-    path = segment_path(of.span.level, of.span.number)
-    trusted.read_prefix((yield from fetch(source, path, asked, length=asked)), asked)
+    data = yield from fetch(source, _path(of.span), asked, length=asked)
+    trusted.read_prefix(data, asked)
 
 
 def _take(source: Named, span: Span, trusted: _Pieces) -> Machine[None]:
-    """One round of what is needed, or as much of it as may be held at once."""
-    pieces: list[Piece] = []
-    size = 0
-    for piece in trusted.needs():
-        size += piece.length
-        if pieces and size > limits.CLIENT_AHEAD_BYTES:
-            break
-        pieces.append(piece)
-    replies = yield [
-        Ask(source, segment_path(span.level, span.number, p.part), p.length, p.offset, p.length)
-        for p in pieces
-    ]
-    for piece, reply in zip(pieces, replies, strict=True):
-        trusted.take(piece, got(reply))
+    """All that is needed next: in one round, but for what may not be held at once."""
+    left = trusted.needs()
+    queued = False
+    while left:
+        size, count = left[0].length, 1
+        while count < len(left) and size + left[count].length <= limits.CLIENT_AHEAD_BYTES:
+            size, count = size + left[count].length, count + 1
+        now, left = left[:count], left[count:]
+        replies = yield [
+            Ask(source, _path(span, p.part), p.length, p.offset, p.length, queued=queued)
+            for p in now
+        ]
+        for piece, reply in zip(now, replies, strict=True):
+            trusted.take(piece, got(reply))
+        queued = True
+
+
+def _path(span: Span, part: int = 0) -> str:
+    return segment_path(span.level, span.number, part)

@@ -106,21 +106,22 @@ class TrustedIndex:
 
     def needs(self) -> list[Piece]:
         """What is to be fetched and taken next; empty once everything was verified."""
-        return list(self._needed)
+        return [piece.beyond(self._prefix) for piece in self._needed]
 
     def take(self, piece: Piece, data: bytes) -> None:
         """Verify one of the pieces of `needs`.
 
         Raises VerificationFailed `truncated`, `index-block`; SetFault `index-block`.
         """
-        if piece not in self._needed:
+        needed = piece.origin(self._needed)
+        if needed is None or needed.beyond(self._prefix) != piece:
             raise RuntimeError("nobody asked for that piece")
         if piece.kind == "root":
             self._needed = []
             self._read_root(self._prefix + data[: piece.length])
             return
-        self._verify(piece, data)
-        self._needed.remove(piece)
+        self._verify(needed, needed.within(self._prefix) + data)
+        self._needed.remove(needed)
         if not self._needed:
             self._advance()
 

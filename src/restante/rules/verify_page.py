@@ -26,6 +26,8 @@ def _read_whisper(raw: bytes) -> Reading:
 
 READERS: dict[str, Callable[[bytes], Reading]] = {"whisper-v6": _read_whisper}
 """Network → its envelopes' reader, which raises InvalidEncoding."""
+TOPICS: dict[str, Callable[[bytes], bytes]] = {"whisper-v6": whisper.topic_of}
+"""Network → the topic of an envelope that its reader took."""
 
 
 class PageReader:

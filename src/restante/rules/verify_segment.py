@@ -50,6 +50,19 @@ class Piece(NamedTuple):
     number: int
     """Which block, or which range of pages."""
 
+    def within(self, prefix: bytes) -> bytes:
+        """What of it the first bytes of part 0 hold."""
+        return b"" if self.part else prefix[self.offset : self.offset + self.length]
+
+    def origin(self, pieces: "Sequence[Piece]") -> "Piece | None":
+        """The one of these that it is, or is the rest of."""
+        return next((p for p in pieces if (p.kind, p.number) == (self.kind, self.number)), None)
+
+    def beyond(self, prefix: bytes) -> "Piece":
+        """What of it they do not hold."""
+        had = len(self.within(prefix))
+        return self._replace(offset=self.offset + had, length=self.length - had)
+
 
 class WayTo(NamedTuple):
     """What leads from a segment's CID down to an envelope."""
@@ -156,7 +169,7 @@ class TrustedSegment:
         """What is to be fetched and taken next; empty once everything was verified."""
         if not self._needed:
             self.layout  # noqa: B018 - the order of calls
-        return list(self._needed)
+        return [piece.beyond(self._prefix) for piece in self._needed]
 
     def take(self, piece: Piece, data: bytes) -> None:
         """Verify one of the pieces of `needs`.
@@ -164,14 +177,15 @@ class TrustedSegment:
         Raises VerificationFailed `truncated`, `page-table`, `directory`, `page-hash`; SetFault
         `page-table`, `directory`, `page-content`, `sent-bounds`, `directory-contradicts-page`.
         """
-        if piece not in self._needed:
+        needed = piece.origin(self._needed)
+        if needed is None or needed.beyond(self._prefix) != piece:
             raise RuntimeError("nobody asked for that piece")
         if piece.kind == "root":
             self._needed = []
             self._read_root(self._prefix + data[: piece.length])
             return
-        self._verify(piece, data)
-        self._needed.remove(piece)
+        self._verify(needed, needed.within(self._prefix) + data)
+        self._needed.remove(needed)
         if not self._needed:
             self._advance()
 

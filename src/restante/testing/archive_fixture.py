@@ -173,7 +173,9 @@ class MadeArchive:
 
     def _due(self, span: Span) -> bytes | None:
         """The CID of a span's roll-up, which is made, or forged, and written."""
-        made = self.forged.get(span, lambda right: right)(self.rollup(span))
+        made = self.rollup(span)
+        if span in self.forged:
+            made = self.forged[span](made)
         self.rollups[span] = made
         if made is None:
             return None

@@ -290,6 +290,31 @@ def test_an_entry_that_names_what_does_not_come_due(tmp_path):
     assert (error.code, type(error)) == ("entry", SetFault)
 
 
+def test_an_index_that_hides_an_hour_whose_entry_is_elsewhere(tmp_path):
+    """In a bundle that nobody would have read: it is, before an hour is believed to be none."""
+    levels = (Level(150), Level(300, "index"))
+    made = make_set(levels=levels, rollup_lag=2)
+    d = made.descriptor
+    day, hour = Span(2, 0, 0, 300), Span(1, 0, 0, 150)
+    archive = MadeArchive(tmp_path / "archive", made)
+
+    def hidden(right):
+        hours = [None, IndexedChild(archive.rollups[Span(1, 1, 150, 150)])]
+        return index_cut.build(made.set_id, day, hours)
+
+    archive.forged[day] = hidden
+    for window in range(303):
+        archive.append([envelope(TOPIC, d.start_s(window))] if window % 10 == 0 else [])
+    archive.cosign()
+    assert archive.rollups[hour] is not None
+    for mode in ("bucket", "exact"):
+        with Client(made.policy(), [FolderSource(archive.root)], ProcessMemory()) as client:
+            answer = client.query(Query((TOPIC,), mode=mode))
+            with pytest.raises(SetFault) as caught:
+                list(answer)
+            assert caught.value.code == "index-contradicts-entry"
+
+
 def test_an_index_that_is_a_nest_of_lists(tmp_path):
     block = dagcbor.encode([[[]]])
     named = cid.cid_of(cid.DAG_CBOR, block)

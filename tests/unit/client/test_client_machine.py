@@ -6,6 +6,7 @@ from restante import limits
 from restante.client import Client, FolderSource, ProcessMemory, Query
 from restante.client.machine import Ask, Running, SourceLeft, carry_on, got, together
 from restante.errors import Unavailable
+from restante.formats.level import Level
 from restante.testing.archive_fixture import envelope, make_archive, make_set
 
 
@@ -160,3 +161,84 @@ def test_an_answer_that_was_closed_goes_no_further(archive):
             list(answer)
         rest = list(client.query(Query((b"aaaa",), cursor=cursor)))
         assert [first.window, *(f.window for f in rest)] == list(range(200))
+
+
+# --- rounds over roll-ups ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory):
+    """A few hundred windows, and what of a month's shape they can have: days with an index, hours
+    of today, batches of the last minutes."""
+    made = make_set(
+        window_s=30,
+        ttl_max_s=30,
+        slack_s=80,
+        rollup_lag=2,
+        levels=(Level(2), Level(6), Level(24, "index")),
+    )
+    d = made.descriptor
+    envelopes = {
+        w: [envelope(bytes([i, 0, 0, w % 5]), d.start_s(w), bytes(400)) for i in range(12)]
+        for w in range(400)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # So that an index has tables, and roots do not come with what they name.
+        patch.setattr(limits, "INDEX_BLOCK_CONTENT_BYTES", 400)
+        patch.setattr(limits, "INDEX_NAMES", 4)
+        return make_archive(tmp_path_factory.mktemp("history"), envelopes, 400, made=made)
+
+
+@pytest.mark.parametrize("prefix_bytes", [200, 32 * 1024])
+@pytest.mark.parametrize("mode", ["bucket", "exact", "all"])
+def test_the_rounds_of_a_long_range_are_few(history, monkeypatch, mode, prefix_bytes):
+    monkeypatch.setattr(limits, "INDEX_BLOCK_CONTENT_BYTES", 400)
+    monkeypatch.setattr(limits, "INDEX_NAMES", 4)
+    monkeypatch.setattr(limits, "ROLLUP_PREFIX_BYTES", prefix_bytes)
+    topics = (bytes([1, 0, 0, 1]), bytes([7, 0, 0, 3]))
+    with Client(history.made.policy(), [FolderSource(history.root)], ProcessMemory()) as client:
+        answer = client.query(Query(topics, mode=mode))
+        assert len(list(answer)) == 2 * 80
+        told = answer.summary
+        assert told.complaints == ()
+        # checkpoint; entries; roots; the rest of them; tables; blocks; pages
+        assert told.rounds <= 7
+        if mode != "all":
+            # 16 days, 3 hours, and the last minutes: not 400 windows.
+            assert told.requests < 250
+
+
+def test_the_chain_is_no_longer_where_bytes_are_bounded(history, monkeypatch):
+    """What only waits for its turn needs no other's answer."""
+    monkeypatch.setattr(limits, "CLIENT_AHEAD_BYTES", 5_000)
+    topics = (bytes([1, 0, 0, 1]), bytes([7, 0, 0, 3]))
+    with Client(history.made.policy(), [FolderSource(history.root)], ProcessMemory()) as client:
+        answer = client.query(Query(topics))
+        assert len(list(answer)) == 2 * 80
+        assert answer.summary.rounds <= 7
+
+
+def test_pages_wait_for_no_source_that_was_left(history):
+    """A liar that is found out by one day's pages is not asked for the pages of the others."""
+    asked = []
+
+    class Liar(FolderSource):
+        def get(self, path, *, offset=0, length=None, max_bytes):
+            data = super().get(path, offset=offset, length=length, max_bytes=max_bytes)
+            asked.append(path)
+            if path.startswith("segment/2/") and offset:
+                return bytes(len(data))
+            return data
+
+    sources = [Liar(history.root, "liar"), FolderSource(history.root, "honest")]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Client(history.made.policy(), sources, ProcessMemory()) as client,
+    ):
+        patch.setattr(limits, "CLIENT_AHEAD_BYTES", 30_000)
+        patch.setattr(limits, "INDEX_BLOCK_CONTENT_BYTES", 400)
+        patch.setattr(limits, "INDEX_NAMES", 4)
+        answer = client.query(Query((bytes([1, 0, 0, 1]),)))
+        assert len(list(answer)) == 80
+        assert [(c.source, c.code) for c in answer.summary.complaints] == [("liar", "page-hash")]
+    assert sum(path.startswith("segment/2/") for path in asked) < 20
