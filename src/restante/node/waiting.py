@@ -1,11 +1,18 @@
 """Waiting for whichever comes first, without leaving tasks behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from restante import limits
 from restante.ports import Clock
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The node ends: whoever works for it in a thread ends, too."""
 
 
 async def first(*waits: Coroutine[Any, Any, Any]) -> None:
@@ -34,6 +41,22 @@ async def until(clock: Clock, when_ms: int | None, wake: asyncio.Event) -> None:
     else:
         await asyncio.sleep(0)
     wake.clear()
+
+
+async def in_thread(work: Callable[[], T], stop: threading.Event) -> T:
+    """Run what blocks beside everything else; what it raises is raised.
+
+    When this is cancelled, `stop` is set, and the work is waited for until it has seen that: the
+    files that it works on are closed after it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([running])
+        running.exception()
+        raise
 
 
 async def retries() -> AsyncIterator[int]:

@@ -9,7 +9,7 @@ comes after it is made again from the lock (`integrate`). Within a growth the ti
 level down, level 0 last: the widest tile of level 0 says how far everything reaches.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -115,9 +115,21 @@ class Archive:
 
     @property
     def floor(self) -> int:
-        """The lowest window whose segment, certificate and entry are kept."""
+        """The lowest window whose segment, certificate and entry are kept.
+
+        Where the index with its mark was lost, the first bundle that is here says it.
+        """
         mark = self.segments.index.mark("floor")
-        return self._first if mark is None else mark
+        return self._first + self._first_bundle() * tiles.WIDTH if mark is None else mark
+
+    def _first_bundle(self) -> int:
+        n = 0
+        while (n + 1) * tiles.WIDTH <= self._size and not self._has_bundle(n):
+            n += 1
+        return n
+
+    def _has_bundle(self, n: int) -> bool:
+        return (self.directory / tiles.entries_path(n)).is_file()
 
     @property
     def spool(self) -> Path:
@@ -289,14 +301,17 @@ class Archive:
 
     # --- the index of blocks
 
-    def index_missing(self, most: int | None = None) -> None:
+    def index_missing(
+        self, most: int | None = None, go_on: Callable[[], None] = lambda: None
+    ) -> None:
         """Index segments that were written and not indexed, or lost from the index: all of them,
-        or those of the newest `most` numbers of each level.
+        or those of the newest `most` numbers of each level. `go_on` may break it off.
 
         A damaged one is passed over: whoever reads it finds that out, and fsck.
         """
         for level in range(len(self.d.levels) + 1):
             for number in self.segments.unindexed(level)[:most]:
+                go_on()
                 with suppress(InvalidEncoding):
                     self.segments.note(level, number)
 

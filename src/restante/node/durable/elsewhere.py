@@ -27,6 +27,7 @@ from restante.node.durable.archive import Archive
 from restante.node.durable.spool import Spool
 from restante.node.durable.state import State
 from restante.node.segment_reader import IndexReader, Read, SegmentReader
+from restante.node.waiting import Stopped, in_thread
 from restante.node.wire.peers import Peers
 from restante.ports import Store
 from restante.rules.commit import rebuilt
@@ -38,10 +39,6 @@ T = TypeVar("T")
 _LOG_FILE_BYTES = tiles.WIDTH * (2 + limits.ENTRY_MAX_BYTES)
 Batch = tuple[Segment, list[bytes]]
 """A batch, and its envelopes in the order of records."""
-
-
-class Stopped(Exception):
-    """The node ends: whoever works for it in a thread ends, too."""
 
 
 class Holder(Protocol):
@@ -149,17 +146,9 @@ class Elsewhere:
         return await self._in_thread(newest)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Run it, and when the node ends wait for it to have seen that."""
         async with self._turn:
             self._loop = asyncio.get_running_loop()
-            running = asyncio.ensure_future(asyncio.to_thread(work))
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                self._stop.set()
-                await asyncio.wait([running])
-                running.exception()
-                raise
+            return await in_thread(work, self._stop)
 
     # --- in a thread
 

@@ -51,8 +51,8 @@ class Marks:
     children_done: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, index: BlockIndex, d: Leveled, first_window: int) -> "Marks":
-        """What the index has noted."""
+    def read(cls, index: BlockIndex, d: Leveled, floor: int) -> "Marks":
+        """What the index has noted; `floor` where it has not."""
 
         def mark(name: str, default: int = 0) -> int:
             found = index.mark(name)
@@ -60,8 +60,8 @@ class Marks:
 
         levels = body_levels(d)[1:]
         return cls(
-            mark("floor", first_window),
-            mark("released", first_window),
+            mark("floor", floor),
+            mark("released", floor),
             {level: mark(f"children-{level}") for level in levels},
             {level: mark(f"children-{level}-released") for level in levels},
         )
@@ -112,7 +112,7 @@ class Keeping:
 
     def marks(self) -> Marks:
         """How far releases have come."""
-        return Marks.read(self._archive.segments.index, self._d, self._d.first_window)
+        return Marks.read(self._archive.segments.index, self._d, self._archive.floor)
 
     def rollup(self, of: Span) -> bytes | None:
         """The root's CID that the log names for a span of a level above 0; None for none.

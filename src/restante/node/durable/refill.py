@@ -4,8 +4,8 @@ The archive is trusted for nothing: the lock says which batch each window has, t
 roll-up each span, and every byte is hashed against that, whoever kept it.
 """
 
-import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 
@@ -16,7 +16,7 @@ from restante.formats.policy import Policy
 from restante.node.durable.archive import Changes
 from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.state import State
-from restante.node.waiting import retries
+from restante.node.waiting import in_thread, retries
 from restante.node.wire.peers import Peers
 from restante.ports import Store
 
@@ -65,8 +65,8 @@ class Refill:
             level = len(archive.d.levels)
             while level >= 0:
                 await release()
-                self.missing = await asyncio.to_thread(
-                    self._state.keeping.missing, archive.floor, stop
+                self.missing = await in_thread(
+                    lambda: self._state.keeping.missing(archive.floor, stop), threading.Event()
                 )
                 if not self.missing:
                     return

@@ -4,9 +4,10 @@ Everything here is written before anything that follows from it leaves the proce
 raised to the top and ends it, and the next start rebuilds the machine from what is on disk.
 """
 
-import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
 
 from restante import limits
@@ -26,6 +27,7 @@ from restante.node.durable.outbox import Outbox
 from restante.node.durable.pool import Pool
 from restante.node.durable.rollups import RollUps
 from restante.node.home import Home
+from restante.node.waiting import in_thread
 from restante.ports import Arrival, Engine
 from restante.rules import actions as act
 from restante.rules.actions import Action
@@ -315,14 +317,13 @@ class State:
     async def release(self, floor: int, kept_windows: int) -> None:
         """Give up what lies below `floor`, and the children of roll-ups that have stood in the log
         for so many windows, group by group; see `keeping`. Raises OSError, StateError."""
+        recent, unheard = self._d.recent_windows, threading.Event()
         while True:
-            plan = await asyncio.to_thread(
-                self.keeping.plan, floor, kept_windows, self._d.recent_windows
-            )
+            plan = await in_thread(lambda: self.keeping.plan(floor, kept_windows, recent), unheard)
             if plan is None:
                 return
             self.outbox.enqueue(plan.changes)
-            await asyncio.to_thread(self.keeping.carry_out, plan)
+            await in_thread(partial(self.keeping.carry_out, plan), unheard)
 
     # --- what is published ------------------------------------------------------------------
 

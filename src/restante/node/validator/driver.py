@@ -98,6 +98,8 @@ class ValidatorNode:
         self.grouped: list[Action] = []
         """What was carried out in the open group: its consequences wait for the group's end."""
         self.engine_error: RestanteError | None = None
+        self.batch_error: RestanteError | None = None
+        """Why the decided batch is not here; None once it is."""
         self.behind_ms = 0
         """How late, on the clock, the newest arrivals or the newest due time were dealt with: a
         replay must not outrun us."""
@@ -367,12 +369,14 @@ class ValidatorNode:
         """From whoever has it, for as long as it takes."""
         async for _ in retries():
             if self.machine.deciding is None or self.machine.deciding.cid != cid:
+                self.batch_error = None
                 return
             try:
                 segment, raws = await self.fetch(number, cid)
             except Unavailable as error:
-                log.debug("window %d: %s", number, error)
+                self.batch_error = error
                 continue
+            self.batch_error = None
             self.carry(self.machine.batch(segment, raws, self.clock.now_ms()))
             return
 

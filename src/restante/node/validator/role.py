@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -21,7 +22,7 @@ from restante.node.durable.state import State
 from restante.node.validator.cosignatures import Cosignatures
 from restante.node.validator.driver import ValidatorNode
 from restante.node.validator.watch import Watch
-from restante.node.waiting import retries
+from restante.node.waiting import Stopped, in_thread, retries
 from restante.node.wire.reception import Reception
 from restante.node.wire.routes_archive import ArchiveReader, archive_routes
 from restante.node.wire.routes_node import NodeRoutes
@@ -70,6 +71,7 @@ class Validating:
         node.fetch = self._fetch
         node.rolling.mend = self._refill.put_back
         self._grown = asyncio.Event()
+        self._stop = threading.Event()
 
     def _connected(self) -> bool:
         if self.node.pool_full:
@@ -102,12 +104,17 @@ class Validating:
     async def _tidy(self) -> None:
         """Put back what the archive has lost and must still have, index what is not indexed; from
         then on give up what is past its time."""
-        await asyncio.to_thread(self.state.archive.index_missing)
+        archive = self.state.archive
+        await in_thread(lambda: archive.index_missing(go_on=self._go_on), self._stop)
         await self._refill.run(self._release)
         while True:
             await self._grown.wait()
             self._grown.clear()
             await self._release()
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     async def _release(self) -> None:
         floor = self.state.archive.stop - self._retained if self._retained else 0
@@ -168,6 +175,10 @@ class Validating:
             self.state.lock.prune(commit.window)
         if commit.window % self._release_every == 0:
             self._grown.set()
+        behind = self.node.d.last_due(self.node.clock.now_ms()) - commit.window
+        far = self.node.d.n > 1 and behind > limits.AWAY_WINDOWS
+        if far and commit.window % limits.COMMIT_GROUP_WINDOWS == 0:
+            log.info("caught up to window %d, %d to go", commit.window, behind)
 
     def _cosigned(self, cosign: act.Cosign) -> None:
         self.cosignatures.grown()
@@ -258,6 +269,8 @@ class Validating:
             lost = described(self._refill.missing)
             reasons.append(("segments-missing", f"the archive lacks {lost}"))
         reasons += self._late_rollups()
+        if node.batch_error is not None:
+            reasons.append(("batch-missing", str(node.batch_error)))
         reasons += [
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]

@@ -16,17 +16,13 @@ from restante.errors import Invalid, RestanteError, StateError, Unavailable
 from restante.formats.level import Span, children, entry_window, is_index
 from restante.node.durable.rollups import ChildLost, Named
 from restante.node.durable.state import State
-from restante.node.waiting import retries
+from restante.node.waiting import Stopped, in_thread, retries
 from restante.rules.rollup import is_made
 
 if TYPE_CHECKING:
     from restante.node.validator.driver import ValidatorNode
 
 log = logging.getLogger("restante.validator")
-
-
-class _Stopped(Exception):
-    """The node ends."""
 
 
 async def _leave(spans: Sequence[Span]) -> None:
@@ -91,7 +87,7 @@ class Rolling:
     async def _until_made(self, span: Span) -> bytes | None:
         async for _ in retries():
             try:
-                cid = await self._in_thread(span)
+                cid = await in_thread(lambda: self._make(span), self._stop)
             except (Unavailable, Invalid, StateError) as error:
                 self._complain(span, error)
                 if isinstance(error, ChildLost):
@@ -106,17 +102,6 @@ class Rolling:
             log.warning("roll-up of windows %d to %d: %s", span.first, span.stop - 1, error)
         self.trouble = span, error
         self._moved.set()
-
-    async def _in_thread(self, span: Span) -> bytes | None:
-        """The result; when the node ends the thread does, within a page's time."""
-        making = asyncio.ensure_future(asyncio.to_thread(self._make, span))
-        try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            self._stop.set()
-            await asyncio.wait([making])
-            making.exception()
-            raise
 
     # --- in the thread
 
@@ -145,4 +130,4 @@ class Rolling:
 
     def _go_on(self) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise Stopped
