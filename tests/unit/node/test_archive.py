@@ -289,6 +289,18 @@ def test_retention_keeps_the_tree(archive: Archive) -> None:
     assert len(release(archive, 10**9)) == 40 + 2
 
 
+def test_a_lost_index_knows_the_floor_from_the_bundles(archive: Archive) -> None:
+    archive.append_entries(0, entries(600))
+    release(archive, 300)
+    assert archive.floor == 300
+    archive.close()
+    for file in (archive.directory / ".state").iterdir():
+        file.unlink()
+    archive = Archive.open(archive.directory, PLAIN)
+    assert archive.floor == 256
+    assert Keeping(archive).marks().floor == 256
+
+
 def test_all_changes_for_a_new_store(tmp_path: Path) -> None:
     sample, windows = sealed_windows(5)
     node = Node.create(sample, tmp_path)

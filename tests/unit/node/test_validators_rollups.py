@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from local_set import LocalSet, Party, keccak, opened
+from local_set import GENESIS_S, LocalSet, Party, SpeedClock, keccak, opened
+from restante.errors import Unavailable
 from restante.formats import car, whisper
 from restante.formats import cid as cids
 from restante.formats.level import Level, Span, span
@@ -197,8 +198,10 @@ def test_who_was_away_for_long_comes_back_from_roll_ups(
             assert len({p.state.archive.root(size) for p in local.parties.values()}) == 1
             # What it made anew it has, and will give up as the others did.
             await local.until(
-                lambda: {of: cid for of, cid in named(v4).items() if of.stop < size}
-                == {of: cid for of, cid in named(local.parties["v1"]).items() if of.stop < size}
+                lambda: (
+                    {of: cid for of, cid in named(v4).items() if of.stop < size}
+                    == {of: cid for of, cid in named(local.parties["v1"]).items() if of.stop < size}
+                )
             )
             signed = [c.size for c in v4.state.lock.cosignatures()]
             assert before is not None
@@ -209,3 +212,165 @@ def test_who_was_away_for_long_comes_back_from_roll_ups(
         clean(local, *names)
 
     go(scenario(), 150)
+
+
+ALONE: dict[str, Any] = {**SMALL, "rollup_lag": 4}
+
+
+def later(local: LocalSet, windows: int) -> LocalSet:
+    """The same set, so many windows after genesis."""
+    clock = SpeedClock(GENESIS_S * 1000 + windows * 30_000, 1.0)
+    return LocalSet(local.root, local.descriptor, local.keys, local.origin, clock, local.pace)
+
+
+def test_a_set_of_one_catches_up_over_roll_ups(tmp_path: Path) -> None:
+    """Groups end where a roll-up is asked for; nothing is lost, also where the process ends at any
+    of them, and what was installed before is found and not made again."""
+
+    async def scenario() -> None:
+        local = LocalSet.create(
+            tmp_path, 1, speed=1.0, start_s=29.0, pace=Pace(100, 100), parameters=ALONE
+        )
+        async with opened(local):
+            raw = local.envelope(1)
+            local.parties["v1"].validating.hand_in(raw)
+            await local.decided(0)
+        made: list[Span] = []
+        make = RollUps.make
+
+        def counted(self: RollUps, of: Span, *args: Any, **kwargs: Any) -> bytes:
+            cid = make(self, of, *args, **kwargs)
+            made.append(of)
+            if len(made) % 7 == 0:
+                raise OSError("the disk fails, after it was made")
+            return cid
+
+        now = later(local, 60)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RollUps, "make", counted)
+            lives = 0
+            while True:
+                party = now.open("v1")
+                lives += 1
+                try:
+                    await now.decided(58, timeout_s=40)
+                    break
+                except BaseExceptionGroup as group:
+                    assert group.subgroup(OSError) is not None  # noqa: PT017 any number of lives
+                    await now.close("v1")
+        assert lives > 3
+        assert len(made) == len(set(made)), "nothing was made twice"
+        assert set(made) >= {of for of in named(party) if of.stop <= 58}
+        assert members(now, "v1", 0)[0].raw == raw
+        for of, cid in named(party).items():
+            if of.level < 3:
+                assert expected(now, "v1", of).root_cid == cid
+        await now.close("v1")
+        clean(now, "v1")
+
+    go(scenario(), 120)
+
+
+def test_a_set_of_one_waits_for_a_child_that_is_lost(tmp_path: Path) -> None:
+    """Nobody gives it back but the own store; everything else goes on meanwhile."""
+
+    async def scenario() -> None:
+        local = LocalSet.create(
+            tmp_path, 1, speed=1.0, start_s=59.0, pace=Pace(100, 100), parameters=ALONE
+        )
+        store = FolderStore.create("folder", tmp_path / "store")
+        party = local.open("v1", stores=[store])
+        await local.decided(0)
+        await local.until(lambda: party.state.outbox.pending("folder") == 0)
+        await local.close("v1")
+        # The store is away, and the archive has lost the first window's batch (K = 5).
+        (tmp_path / "store").rename(tmp_path / "elsewhere")
+        now = later(local, 30)
+        party = now.open("v1", run=False, stores=[store])
+        (tmp_path / "v1/archive/segment/0/000.car").unlink()
+        party.task = asyncio.ensure_future(party.validating.run())
+        await now.until(lambda: party.node.machine.waits_for_rollups != ())
+        assert party.state.archive.size == 5, "the roll-up of windows 0 and 1 is due in window 5"
+        frozen = party.node.machine.last_frozen
+        codes = [r["code"] for r in party.validating.status()["reasons"]]
+        assert "rollup-late" in codes
+        assert "segments-missing" in codes
+        party.validating.hand_in(now.envelope(7))
+        assert frozen >= 28
+        (tmp_path / "elsewhere").rename(tmp_path / "store")
+        await now.decided(28, timeout_s=40)
+        await now.until(lambda: party.validating.status()["reasons"] == [])
+        await now.close("v1")
+        clean(now, "v1")
+
+    go(scenario(), 90)
+
+
+def test_a_lost_batch_comes_out_of_the_own_roll_up(tmp_path: Path) -> None:
+    """Also where there is neither a store nor a peer (R3)."""
+
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 1, pace=QUICK, parameters=SMALL, speed=120)
+        async with opened(local):
+            await feed(local, "v1", windows=range(6))
+            await local.decided(9)
+        before = {p: p.read_bytes() for p in (tmp_path / "v1/archive/segment").rglob("*.car")}
+        for path in ("0/000.car", "0/003.car", "1/001.car"):
+            (tmp_path / "v1/archive/segment" / path).unlink()
+        party = local.open("v1")
+        await local.until(lambda: all(path.exists() for path in before))
+        assert {p: p.read_bytes() for p in before} == before
+        await local.until(lambda: party.validating.status()["reasons"] == [])
+        await local.close("v1")
+        clean(local, "v1")
+
+    go(scenario())
+
+
+def test_a_peer_that_lies_about_a_roll_up_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody has as a batch comes from the peer whose roll-up verifies, and no more is read of
+    another than its first wrong block."""
+
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 4, pace=QUICK, parameters=SMALL, speed=120)
+        names = [key.name for key in local.keys]
+        async with opened(local):
+            await feed(local, *names, windows=range(6))
+            await local.decided(9)
+            v4 = local.parties["v4"]
+            decision = v4.state.lock.decision(2)
+            assert decision is not None
+            honest = members(local, "v4", 2)
+            for name in names:
+                folder = tmp_path / name / "archive/segment"
+                (folder / "0/002.car").unlink()
+                if name == "v4":
+                    (folder / "1/001.car").unlink()
+                    (folder / "2/000.car").unlink()
+            # v1 has altered a page, v2 has another roll-up there.
+            path = tmp_path / "v1/archive/segment/1/001.car"
+            path.write_bytes(path.read_bytes()[:-1] + b"\0")
+            path = tmp_path / "v2/archive/segment/1/001.car"
+            path.write_bytes((tmp_path / "v2/archive/segment/1/002.car").read_bytes())
+            caplog.set_level("INFO", "restante")
+            segment, raws = await v4.validating._fetch(2, decision.cid)
+            assert segment.root_cid == decision.cid
+            assert raws == [member.raw for member in honest]
+            assert "come out of a roll-up of v3" in caplog.text
+            # The other window of that roll-up costs nobody anything.
+            asked = len(local.router.requests)
+            other = v4.state.lock.decision(3)
+            assert other is not None
+            segment, _ = await v4.validating._elsewhere.batch(3, other.cid)
+            assert segment.root_cid == other.cid
+            assert not any(
+                path.startswith("/segment") for _, _, path in local.router.requests[asked:]
+            )
+            # A batch that is decided and nowhere is said to be so.
+            nowhere = decision.cid[:-1] + bytes([decision.cid[-1] ^ 1])
+            with pytest.raises(Unavailable):
+                await v4.validating._elsewhere.batch(2, nowhere)
+
+    go(scenario())
