@@ -397,6 +397,18 @@ def test_rows_of_another_child():
         Reading(day, "exact", day.topics[:1])
 
 
+def test_a_row_of_another_childs_window():
+    """Seen in the block, though its page is not read."""
+    day = Day()
+
+    def later(keys, runs):
+        runs[0] = [row._replace(window=row.window + 2) for row in runs[0]]
+
+    rewritten(day, later)
+    with failing("index-block", SetFault):
+        Reading(day, "exact", (b"none",))
+
+
 def test_other_sent_times_than_the_pages_have():
     day = Day()
     told = day.index.root.children[0]
@@ -405,15 +417,29 @@ def test_other_sent_times_than_the_pages_have():
         Reading(day, "exact", day.topics)
 
 
-def test_blocks_that_do_not_follow_each_other(small, monkeypatch):
+@pytest.mark.parametrize("lost", ["its last row before", "all rows"])
+def test_blocks_that_do_not_follow_each_other(small, monkeypatch, lost):
+    """Of two neighbours, where the rest of the index is not read and nothing is to be added up."""
     monkeypatch.setattr(limits, "INDEX_NAMES", 1_000)
-    day = Day()
+    day = Day(count=120, topics=60)
     assert len(day.index.root.blocks) > 4
-    contents = day_contents(day, 2)
-    bit = max(range(4), key=lambda i: len(contents.rows[i]))
-    rewritten(day, lambda keys, runs: runs[bit].pop(0), number=2)
+    before, contents = day_contents(day, 1), day_contents(day, 2)
+    by_key = {topic_key(D.set_id, topic): topic for topic in day.topics}
+    asked = (by_key[list(before.keys)[-2]], by_key[list(contents.keys)[-2]])
+    # An hour whose rows go on in the second block, behind one that repeats its last.
+    bit = next(
+        i
+        for i, run in enumerate(contents.rows)
+        if len(run) > 1 and run[0].topic_key < next(iter(contents.keys)) <= run[1].topic_key
+    )
+
+    def change(keys, runs):
+        runs[bit] = [] if lost == "all rows" else runs[bit][1:]
+
+    Reading(day, "exact", asked)
+    rewritten(day, change, number=2)
     with failing("index-block", SetFault):
-        Reading(day, "bucket", day.topics)
+        Reading(day, "exact", asked)
 
 
 def test_a_block_with_keys_of_the_next(small, monkeypatch):
