@@ -382,11 +382,13 @@ DENYLIST_LOOK_S = 1.0
 # --- roll-ups in a node --------------------------------------------------------------------------
 # Rows of a large segment that the block index takes under one hold: others wait some 20 ms.
 BLOCK_INDEX_GROUP = 4_096
-# Segments of each level that are indexed before a node is at work: what a crash can leave. A lost
-# index is made anew beside everything.
+# Batches that are indexed before a node is at work: what a crash can leave. A lost index is made
+# anew beside everything.
 INDEX_AT_START = COMMIT_GROUP_WINDOWS
 # Records of a roll-up that are held while it is taken apart into its windows.
 SPOOL_BYTES = 16 * 1024 * 1024
+# Who did not answer is asked last for so long.
+SILENT_S = 30.0
 # Spans of a level that are released at once: at most so many times its children's files.
 RELEASE_GROUP = 64
 # Rows of a page table whose pages are read together, neighbours in one request.

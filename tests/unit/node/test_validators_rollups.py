@@ -374,3 +374,31 @@ def test_a_peer_that_lies_about_a_roll_up_is_passed_over(
                 await v4.validating._elsewhere.batch(2, nowhere)
 
     go(scenario())
+
+
+def test_a_child_that_no_entry_names_yet_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The five minutes that end with the hour rot between the making of the two: there is nobody
+    who could know them but this validator."""
+    make, struck = RollUps.make, 0
+
+    def rotten(self: RollUps, of: Span, *args: Any, **kwargs: Any) -> bytes:
+        nonlocal struck
+        if of == Span(2, 1, 4, 4) and not struck:
+            struck += 1
+            path = tmp_path / "v1/archive" / segment_path(1, 3)
+            path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        return make(self, of, *args, **kwargs)
+
+    monkeypatch.setattr(RollUps, "make", rotten)
+
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 1, pace=QUICK, parameters=SMALL, speed=120)
+        async with opened(local):
+            await feed(local, "v1", windows=range(9))
+            await local.decided(12)
+            assert struck
+        clean(local, "v1")
+
+    go(scenario())

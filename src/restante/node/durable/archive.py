@@ -304,13 +304,14 @@ class Archive:
     def index_missing(
         self, most: int | None = None, go_on: Callable[[], None] = lambda: None
     ) -> None:
-        """Index segments that were written and not indexed, or lost from the index: all of them,
-        or those of the newest `most` numbers of each level. `go_on` may break it off.
+        """Index segments that were written and not indexed, or lost from the index: all of them, or
+        the newest `most` batches and the newest roll-up of each level. `go_on` may break it off.
 
         A damaged one is passed over: whoever reads it finds that out, and fsck.
         """
         for level in range(len(self.d.levels) + 1):
-            for number in self.segments.unindexed(level)[:most]:
+            newest = most if most is None or level == 0 else 1
+            for number in self.segments.unindexed(level)[:newest]:
                 go_on()
                 with suppress(InvalidEncoding):
                     self.segments.note(level, number)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from restante import limits
@@ -111,6 +112,7 @@ class Elsewhere:
         self._spool = Spool(state.archive.spool / name)
         self._turn = asyncio.Lock()
         self._stop = threading.Event()
+        self._silent_until_s: dict[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -126,6 +128,8 @@ class Elsewhere:
         holders: list[Holder] = [*self._stores, *self._peers]
         if peers_first:
             holders = [*self._peers, *self._stores]
+        # Who did not answer a moment ago is asked last.
+        holders.sort(key=lambda holder: self._silent_until_s.get(holder.name, 0.0) > monotonic())
         return await self._in_thread(lambda: self._batch(window, cid, holders))
 
     async def rollup(self, span: Span, cid: bytes) -> None:
@@ -139,11 +143,14 @@ class Elsewhere:
     async def checkpoint(self) -> VerifiedCheckpoint | None:
         """The newest checkpoint of the peers that satisfies the policy."""
 
-        def newest() -> VerifiedCheckpoint | None:
-            found = [self._checkpoint_of(holder) for holder in self._peers]
-            return max((c for c in found if c is not None), key=lambda c: c.size, default=None)
+        async def ask(peer: PeerHolder) -> VerifiedCheckpoint | None:
+            try:
+                return self._checked(await peer.read("checkpoint", 0, limits.NOTE_MAX_BYTES))
+            except (Unavailable, Invalid):
+                return None
 
-        return await self._in_thread(newest)
+        found = await asyncio.gather(*map(ask, self._peers))
+        return max((c for c in found if c is not None), key=lambda c: c.size, default=None)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         async with self._turn:
@@ -156,7 +163,12 @@ class Elsewhere:
         if self._stop.is_set() or self._loop is None:
             raise Stopped
         asked = asyncio.run_coroutine_threadsafe(holder.read(path, offset, length), self._loop)
-        return asked.result()
+        try:
+            return asked.result()
+        except Unavailable as error:
+            if error.code != "not-found":
+                self._silent_until_s[holder.name] = monotonic() + limits.SILENT_S
+            raise
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -247,9 +259,10 @@ class Elsewhere:
         cid = self._own_log(span)
         if cid is None:
             window = entry_window(self._d, span)
-            checkpoint = self._checkpoint_of(holder)
-            if checkpoint is None or window >= self._d.first_window + checkpoint.size:
-                raise Unavailable(f"{holder.name}: no log that names it", code="not-found")
+            note = self._ask(holder, "checkpoint", 0, limits.NOTE_MAX_BYTES)
+            checkpoint = self._checked(note)
+            if window >= self._d.first_window + checkpoint.size:
+                raise Unavailable(f"{holder.name}: its log is shorter", code="not-found")
             reader = tiles.LogReader(
                 lambda path: self._ask(holder, path, 0, _LOG_FILE_BYTES),
                 checkpoint.size,
@@ -262,13 +275,12 @@ class Elsewhere:
             raise Unavailable("it was not made", code="not-found")
         return cid
 
-    def _checkpoint_of(self, holder: Holder) -> VerifiedCheckpoint | None:
-        try:
-            note = self._ask(holder, "checkpoint", 0, limits.NOTE_MAX_BYTES)
-            checkpoint = check_note(self._policy, note)
-        except (Unavailable, Invalid):
-            return None
-        return checkpoint if checkpoint.origin == self._d.origin else None
+    def _checked(self, note: bytes) -> VerifiedCheckpoint:
+        """The checkpoint of a note that k of the set signed. Raises VerificationFailed."""
+        checkpoint = check_note(self._policy, note)
+        if checkpoint.origin != self._d.origin:
+            raise VerificationFailed("a checkpoint of another log", code="origin")
+        return checkpoint
 
     # --- roll-ups
 

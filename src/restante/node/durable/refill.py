@@ -11,7 +11,7 @@ from itertools import groupby
 
 from restante.errors import StateError, Unavailable
 from restante.formats.descriptor import Descriptor
-from restante.formats.level import Span
+from restante.formats.level import Span, entry_window
 from restante.formats.policy import Policy
 from restante.node.durable.archive import Changes
 from restante.node.durable.elsewhere import Elsewhere
@@ -88,7 +88,8 @@ class Refill:
     async def _put_back(self, span: Span) -> None:
         state = self._state
         if span.level:
-            cid = state.keeping.rollup(span)
+            named = entry_window(state.archive.d, span) < state.archive.stop
+            cid = state.keeping.rollup(span) if named else None
             if cid is not None:
                 await self._elsewhere.rollup(span, cid)
                 segments = state.archive.segments

@@ -91,11 +91,27 @@ class Rolling:
             except (Unavailable, Invalid, StateError) as error:
                 self._complain(span, error)
                 if isinstance(error, ChildLost):
-                    await self.mend([error.span])
+                    await self._mend(error.span)
             else:
                 self.trouble = None
                 return cid
         raise AssertionError("retries never end")
+
+    async def _mend(self, child: Span) -> None:
+        """Get a lost child back: one that the log does not name yet is made again here."""
+        cid = self._results.get(child)
+        if cid is None:
+            await self.mend([child])
+            return
+        rollups = self._state.rollups
+
+        def make() -> None:
+            rollups.make(child, self._children(child), cid, self._go_on)
+
+        try:
+            await in_thread(make, self._stop)
+        except ChildLost as deeper:
+            await self.mend([deeper.span])
 
     def _complain(self, span: Span, error: RestanteError) -> None:
         if self.trouble is None or self.trouble[0] != span:
