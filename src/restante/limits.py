@@ -387,6 +387,8 @@ BLOCK_INDEX_GROUP = 4_096
 INDEX_AT_START = COMMIT_GROUP_WINDOWS
 # Records of a roll-up that are held while it is taken apart into its windows.
 SPOOL_BYTES = 16 * 1024 * 1024
+# Attempts at lost segments between two looks for all of them: some five minutes.
+REFILL_LOOK_EVERY = 60
 # Who did not answer is asked last for so long.
 SILENT_S = 30.0
 # Spans of a level that are released at once: at most so many times its children's files.

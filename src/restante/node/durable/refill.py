@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 
+from restante import limits
 from restante.errors import StateError, Unavailable
 from restante.formats.descriptor import Descriptor
 from restante.formats.level import Span, entry_window
@@ -59,20 +60,35 @@ class Refill:
         Roll-ups go before what they are made of, and the newest first: `release` then gives up the
         children that are past their time, which nobody has any more.
         """
-        archive = self._state.archive
-        stop = archive.stop
-        async for _ in retries():
-            level = len(archive.d.levels)
-            while level >= 0:
-                await release()
-                self.missing = await in_thread(
-                    lambda: self._state.keeping.missing(archive.floor, stop), threading.Event()
-                )
+        stop = self._state.archive.stop
+        look = True
+        async for attempt in retries():
+            # To look for all that is missing costs a second for each month.
+            if look or attempt % limits.REFILL_LOOK_EVERY == 0:
+                await self._look(stop, release)
                 if not self.missing:
                     return
-                level = min(level, max(span.level for span in self.missing))
-                await self.put_back([s for s in reversed(self.missing) if s.level == level])
-                level -= 1
+                look = False
+            else:
+                await self.put_back(self.missing)
+                has = self._state.archive.segments.has
+                self.missing = [span for span in self.missing if not has(span.level, span.number)]
+                look = not self.missing
+
+    async def _look(self, stop: int, release: Callable[[], Awaitable[None]]) -> None:
+        """Find what is missing, and try to put it back, level by level."""
+        archive, keeping = self._state.archive, self._state.keeping
+        level = len(archive.d.levels)
+        while level >= 0:
+            await release()
+            self.missing = await in_thread(
+                lambda: keeping.missing(archive.floor, stop), threading.Event()
+            )
+            if not self.missing:
+                return
+            level = min(level, max(span.level for span in self.missing))
+            await self.put_back([s for s in reversed(self.missing) if s.level == level])
+            level -= 1
 
     async def put_back(self, spans: Iterable[Span]) -> None:
         """One attempt at each. Raises OSError."""
