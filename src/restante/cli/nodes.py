@@ -52,7 +52,7 @@ def request(method: str, url: str, body: bytes | None = None) -> Any:
     data = fetch(method, url, body)
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unavailable(f"{url} does not answer as a node does", code="not-a-node") from None
 
 
@@ -87,7 +87,7 @@ def _refusal(status: int, data: bytes, url: str) -> RestanteError:
     try:
         found = json.loads(data)
         code, message, hint = found["code"], found["message"], found.get("hint", "")
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         code, message, hint = "http", f"{url} answered {status}", ""
     kind = Unavailable if status >= 500 or status in (404, 429) else Refused
     return kind(str(message), code=str(code), hint=str(hint))

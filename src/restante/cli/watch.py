@@ -134,11 +134,12 @@ class Place:
             if value["version"] != 1:
                 raise ValueError(f"version {value['version']}")
             since, cursor = value["since"], value["cursor"]
-            if type(since) is not int or not isinstance(cursor, str | None):
+            possible = type(since) is int and 0 <= since <= limits.TREE_SIZE_MAX
+            if not possible or not isinstance(cursor, str | None):
                 raise ValueError("no tree size and cursor")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise StateError(
                 f"{self._path} does not say how far was printed: {error}",
                 code="watch-state",

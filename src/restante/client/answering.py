@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from restante.client.conveyor import Conveyor
 from restante.client.log import Log
@@ -11,6 +12,16 @@ from restante.client.roster import Complaint, Standings
 from restante.client.watching import WatchNotes
 from restante.rules.query import Found, Order, Place, Plan, Ranges, Sight, sight, waits_for
 from restante.rules.verify import TrustedArchive
+
+
+class Cost(NamedTuple):
+    """What was asked for so far."""
+
+    requests: int
+    bytes_fetched: int
+
+
+NOTHING = Cost(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Summary:
     """Goes on behind this answer; at its end it asks for what comes after."""
     requests: int
     bytes_fetched: int
-    """What was asked for since the refresh, and with it."""
+    """What was asked for by this answer; the first after a refresh counts that as well."""
     rounds: int
     """The longest chain of requests each of which needed the answer before it: what a long way to
     the sources multiplies. Requests that only wait for their turn are not counted."""
@@ -63,12 +74,19 @@ class Answering:
     """
 
     def __init__(
-        self, plan: Plan, archive: TrustedArchive, log: Log, standings: Standings, rounds: int
+        self,
+        plan: Plan,
+        archive: TrustedArchive,
+        log: Log,
+        standings: Standings,
+        rounds: int,
+        before: Cost = NOTHING,
     ) -> None:
-        """`rounds` is how many it took to get here."""
+        """`rounds` is how many it took to get here, `before` what is not this answer's cost."""
         self._plan = plan
         self._d = archive.descriptor
         self._standings = standings
+        self._before = before
         self._rounds = rounds
         self._counts: Counter[bytes] = Counter()
         self._last = plan.after
@@ -164,8 +182,8 @@ class Answering:
             counts=asked | dict(self._counts),
             absent=absent,
             cursor=plan.cursor(None if exhausted else self._last),
-            requests=self._standings.requests,
-            bytes_fetched=self._standings.bytes_fetched,
+            requests=self._standings.requests - self._before.requests,
+            bytes_fetched=self._standings.bytes_fetched - self._before.bytes_fetched,
             rounds=self._conveyor.depth,
             complaints=self._standings.complaints,
         )

@@ -11,7 +11,7 @@ from restante.client.retention import Retention, describe
 from restante.client.roster import Missing, Standings, Target, Unverifiable
 from restante.formats import tiles
 from restante.formats.entry import LogEntry
-from restante.rules.verify import TrustedArchive
+from restante.rules.verify import Entries, TrustedArchive
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Log:
     def __init__(self, archive: TrustedArchive, standings: Standings) -> None:
         self._archive = archive
         self._standings = standings
-        self._bundles: dict[int, list[LogEntry]] = {}
+        self._bundles: dict[int, Entries] = {}
         self._ahead = 1
         """Bundles that are read at once where the entries of all windows are wanted."""
 
@@ -100,11 +100,11 @@ class Log:
     def _bundle(self, n: int, retention: Retention, windows: range) -> Machine[None]:
         first, last = n * tiles.WIDTH, min((n + 1) * tiles.WIDTH, self._archive.checkpoint.size)
 
-        def verify(get: tiles.Get) -> list[LogEntry]:
+        def verify(get: tiles.Get) -> Entries:
             # Several objects read it at once; the first one's is everybody's.
             return self._bundles.get(n) or self._archive.bundle(n, get)
 
-        def attempt(source: Named) -> Machine[list[LogEntry]]:
+        def attempt(source: Named) -> Machine[Entries]:
             retention.require(source, windows)
             try:
                 return (yield from with_files(source, self._archive.wanted_for_bundle(n), verify))

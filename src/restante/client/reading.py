@@ -99,8 +99,11 @@ class Reader:
     def _children(self, index: TrustedIndex, windows: range) -> Iterable[Job]:
         for span in index.spans:
             own = range(max(span.first, windows.start), min(span.stop, windows.stop))
+            told = index.told(span)
+            self._require_agreement(span, None if told is None else told.cid)
+            if told is not None and index.lacks(span):
+                continue
             child = index.child(span)
-            self._require_agreement(span, None if child is None else child.told.cid)
             if child is None:
                 yield self._by_entry(Step(span, own))
             elif self._plan.may_hold(child.told.sent_min, child.told.sent_max):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from restante.client.answering import Answering, Summary
+from restante.client.answering import NOTHING, Answering, Cost, Summary
 from restante.client.log import Log
 from restante.client.machine import Machine
 from restante.client.memory import Memory
@@ -66,12 +66,17 @@ class State:
         self.standings = standings
         self._log = Log(archive, standings)
         self._rounds = standings.rounds
+        self._fresh = True
         self._proving = Proving(archive, note, self._log, standings)
 
     def query(self, query: Query) -> Answering:
         """Raises what `rules.query.plan` raises for a cursor."""
         made = plan(query, self.archive.descriptor, self.archive.checkpoint.size)
-        return Answering(made, self.archive, self._log, self.standings, self._rounds)
+        before, self._fresh = NOTHING if self._fresh else self._cost(), False
+        return Answering(made, self.archive, self._log, self.standings, self._rounds, before)
+
+    def _cost(self) -> Cost:
+        return Cost(self.standings.requests, self.standings.bytes_fetched)
 
     def prove(self, found: Found, mode: Mode) -> Machine[ProofFile]:
         """See `Proving.prove`."""

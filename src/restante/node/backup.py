@@ -80,7 +80,7 @@ class Manifest:
             if value.pop("kind") != "restante-backup":
                 raise ValueError(path)
             version = value.pop("version")
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise StateError(f"{path} is not of a backup", code="backup-format") from None
         if version != _VERSION:
             raise StateError(

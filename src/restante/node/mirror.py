@@ -6,7 +6,7 @@ broke off goes on where it was; one that is there gets what is new. What the sou
 left out, and what was copied before stays.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from typing import NamedTuple, TypeVar
 from restante import limits
 from restante.client import Client
 from restante.client.failures import ABSENT
-from restante.client.roster import Roster
+from restante.client.roster import Complaint, Roster
 from restante.client.sources import Source
 from restante.durable import make_directories, no_hook, read_range, write_file
-from restante.errors import Invalid, Unavailable, VerificationFailed
+from restante.errors import Invalid, RestanteError, Unavailable, VerificationFailed
 from restante.formats import tiles
 from restante.formats.contact import ContactNote, WatchNote
 from restante.formats.descriptor import Descriptor
@@ -135,7 +135,7 @@ class Mirror:
 
         try:
             return roster.first_verified(path, path, ask)
-        except Unavailable as error:
+        except (Unavailable, VerificationFailed) as error:
             if _is_gone(error):
                 return None
             raise
@@ -194,9 +194,15 @@ def _require_entry(root: SegmentRoot, entry: LogEntry | None) -> None:
         )
 
 
-def _is_gone(error: Unavailable) -> bool:
-    held = getattr(error, "complaints", ())
-    return bool(held) and all(complaint.code in ABSENT for complaint in held)
+def _is_gone(error: RestanteError) -> bool:
+    """Whether nobody who may be honest has it: some say so, and the others lied.
+
+    Otherwise one liar with junk in the place of a released segment would keep everybody from
+    ever having a mirror.
+    """
+    held: Sequence[Complaint] = getattr(error, "complaints", ())
+    absent = any(complaint.code in ABSENT for complaint in held)
+    return absent and all(each.lied or each.code in ABSENT for each in held)
 
 
 def _reading(source: Source, span: Span) -> Read:
@@ -278,7 +284,7 @@ class _Log:
     def _present(self, what: str, read: Callable[[], T]) -> T | None:
         try:
             return self._verified(what, read)
-        except Unavailable as error:
+        except (Unavailable, VerificationFailed) as error:
             if not _is_gone(error):
                 raise
             return None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import signal
+import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 from restante.client.memory import FolderMemory
 from restante.client.sources import FolderSource, Source, parse_source
 from restante.durable import Hook, no_hook
-from restante.errors import ConfigError
+from restante.errors import ConfigError, StateError
 from restante.formats.descriptor import Descriptor
 from restante.networks.whisper.keccak import keccak256
 from restante.node import adapters
@@ -66,7 +67,14 @@ async def run(
                 await stop.wait()
                 working.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            first = _first(group)
+            if isinstance(first, sqlite3.Error):
+                raise StateError(
+                    f"a database of this node: {first}",
+                    code="system",
+                    hint="make room on its disk and start again; nothing acknowledged is lost",
+                ) from group
+            raise first from group
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,7 +10,7 @@ is SetFault where the hashes hold and the contents contradict each other: then t
 it so, and no other source can do better.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
@@ -211,17 +211,17 @@ class TrustedArchive:
         above = [tile.path for tile in tiles_to_verify(first, last, size)]
         return [entries_path(n, last - first), *(p for p in above if p not in self._held)]
 
-    def bundle(self, n: int, get: Get) -> list[LogEntry]:
+    def bundle(self, n: int, get: Get) -> "Entries":
         """The log entries of windows [256 n, 256 n + 256), as far as the checkpoint has them.
 
-        Raises VerificationFailed `tile`, `entry`; SetFault `entry`, `wrong-window`, `sent-bounds`.
+        Each is read when it is asked for. Raises VerificationFailed `tile`, `entry`.
         """
         size = self.checkpoint.size
         if self._log is None or not 0 <= WIDTH * n < size:
             raise RuntimeError("the accepted checkpoint has no such bundle")
         with self._reading(get):
             leaves = self._log.bundle(n)
-        return [self._entry(WIDTH * n + i, leaf) for i, leaf in enumerate(leaves)]
+        return Entries(self.descriptor, WIDTH * n, leaves)
 
     def inclusion(self, index: int, get: Get) -> list[bytes]:
         """The inclusion proof of an entry in the accepted checkpoint's tree. Raises as `bundle`."""
@@ -230,18 +230,6 @@ class TrustedArchive:
             raise RuntimeError("no checkpoint was accepted")
         with self._reading(get):
             return inclusion_proof(index, size, self._log.tiles.hash_at)
-
-    def _entry(self, window: int, leaf: bytes) -> LogEntry:
-        with failing_as("entry", SetFault):
-            entry = entries.parse(leaf)
-            entries.check_rollups(entry, self.descriptor)
-        if entry.window != window:
-            raise SetFault(f"entry {window} is of window {entry.window}", code="wrong-window")
-        least, greatest = self.descriptor.sent_bounds_s(window)
-        sent = [time_s for time_s in (entry.sent_min, entry.sent_max) if time_s is not None]
-        if any(not least <= time_s <= greatest for time_s in sent):
-            raise SetFault(f"entry {window} has impossible sent times", code="sent-bounds")
-        return entry
 
     @contextmanager
     def _reading(self, get: Get) -> Iterator[None]:
@@ -267,6 +255,41 @@ def _is_kept(path: str) -> bool:
         return False
     tile = parse_tile_path(path)
     return tile.level > 0 or tile.width < WIDTH
+
+
+class Entries:
+    """The entries of a bundle whose hashes were verified; few of them are ever looked at."""
+
+    def __init__(self, d: Descriptor, first: int, leaves: Sequence[bytes]) -> None:
+        self._d = d
+        self._first = first
+        self._leaves = leaves
+        self._read: dict[int, LogEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+    def __getitem__(self, place: int) -> LogEntry:
+        """The entry at a place in the bundle.
+
+        Raises SetFault `entry`, `wrong-window`, `sent-bounds`; IndexError.
+        """
+        known = self._read.get(place)
+        if known is None:
+            known = self._read[place] = self._entry(self._first + place, self._leaves[place])
+        return known
+
+    def _entry(self, window: int, leaf: bytes) -> LogEntry:
+        with failing_as("entry", SetFault):
+            entry = entries.parse(leaf)
+            entries.check_rollups(entry, self._d)
+        if entry.window != window:
+            raise SetFault(f"entry {window} is of window {entry.window}", code="wrong-window")
+        least, greatest = self._d.sent_bounds_s(window)
+        sent = [time_s for time_s in (entry.sent_min, entry.sent_max) if time_s is not None]
+        if any(not least <= time_s <= greatest for time_s in sent):
+            raise SetFault(f"entry {window} has impossible sent times", code="sent-bounds")
+        return entry
 
 
 @contextmanager

@@ -263,6 +263,20 @@ class TrustedIndex:
 
     # --- children -----------------------------------------------------------------------------
 
+    def lacks(self, span: Span) -> bool:
+        """Whether a child holds none of the topics, so that nothing of it is to be read.
+
+        Only exact mode can tell: the masks of its topics' keys say it.
+        """
+        if self._mode != "exact":
+            return False
+        bit = (span.first - self._of.span.first) // span.windows
+        return not any(
+            contents.keys.get(low, 0) >> bit & 1
+            for contents in self._contents.values()
+            for low, _ in self._ranges
+        )
+
     def child(self, span: Span) -> Child | None:
         """What of one child is to be read; None if it has no roll-up.
 

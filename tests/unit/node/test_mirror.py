@@ -164,6 +164,18 @@ def test_a_lie_is_refused_and_the_next_source_asked(
     assert newest(tmp_path / "both", 30) == newest(archive.root, 30)
 
 
+def test_a_liar_cannot_keep_a_mirror_from_what_the_honest_source_gave_up(
+    tmp_path: Path, archive: MadeArchive
+) -> None:
+    liar = tmp_path / "liar"
+    mirror(liar, FolderSource(archive.root))
+    (archive.root / "segment/1/000.car").unlink()
+    (liar / "segment/1/000.car").write_bytes(b"junk" * 100)
+    done = mirror(tmp_path / "copy", FolderSource(liar), FolderSource(archive.root))
+    assert done.gone == 1
+    assert newest(tmp_path / "copy", 30) == newest(archive.root, 30)
+
+
 def test_what_the_source_gave_up_is_left_out(tmp_path: Path, archive: MadeArchive) -> None:
     for window in range(12):
         (archive.root / f"segment/0/{window:03}.car").unlink()

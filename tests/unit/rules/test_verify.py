@@ -236,8 +236,9 @@ def test_what_the_set_signed_wrongly_is_the_sets_fault(tmp_path, change, code):
     made._append_entry(leaf)
     made.cosign()
     known = trusted(made)
+    read = known.bundle(0, made.read)
     with failing(code, SetFault):
-        known.bundle(0, made.read)
+        read[1]
 
 
 # --- segments -------------------------------------------------------------------------------
