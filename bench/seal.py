@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +35,8 @@ from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
 
 FAST = 10.0
-"""Speed of the clock between a checkpoint and a second before the next window's end."""
+"""Speed of the clock between a checkpoint and a second before the next window's end, where all
+processes can follow: who still takes arrivals in at the window's end would seal it late."""
 LOOK_S = 0.004
 STALL_S = 60.0
 ALONE_WINDOWS = 3
@@ -68,7 +68,6 @@ class Running:
         self._stage = stage
         self._say = say
         self._bodies = 0
-        self._seen: dict[str, tuple[int, int]] = {}
 
     def run(self) -> list[Sealed]:
         stage = self._stage
@@ -85,12 +84,10 @@ class Running:
         stage = self._stage
         end_ms = stage.descriptor.end_ms(window)
         due_ms = stage.due_ms(window)
-        stage.set_speed(FAST)
-        stage.sleep_until(end_ms - 1_000)
-        stage.set_speed(1.0)
+        stage.hurry_until(end_ms - 1_000, FAST)
         stage.sleep_until(due_ms)
         deadline = time.monotonic() + STALL_S
-        while not self._published(window):
+        while not stage.published(window):
             if time.monotonic() > deadline:
                 raise SystemExit(f"window {window} was not sealed in {STALL_S:.0f} s")
             time.sleep(LOOK_S)
@@ -102,23 +99,6 @@ class Running:
         self._bodies = sum(stage.bodies(name) for name in stage.names if name != GATEWAY)
         self._say(f"window {window}: {took_ms} ms")
         return window, took_ms, self._bodies - before
-
-    def _published(self, window: int) -> bool:
-        """Whether an archive's checkpoint covers the window, with k cosignatures."""
-        stage = self._stage
-        for name in stage.validators:
-            path = stage.home(name).archive / "checkpoint"
-            with suppress(FileNotFoundError):
-                stamp = path.stat().st_mtime_ns
-                if self._seen.get(name, (0, 0))[0] != stamp:
-                    lines = path.read_text("utf-8").splitlines()
-                    # One line is the origin's.
-                    cosigners = sum(line.startswith("\u2014 ") for line in lines) - 1
-                    enough = cosigners >= stage.descriptor.k
-                    self._seen[name] = stamp, int(lines[1]) if enough else 0
-                if self._seen[name][1] > window:
-                    return True
-        return False
 
     def _row(self, window: int, took_ms: int, bodies: int, records: list[dict[str, Any]]) -> Sealed:
         d = self._stage.descriptor

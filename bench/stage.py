@@ -7,7 +7,6 @@ stands still until all are there; the script sets its speed.
 
 import bisect
 import itertools
-import json
 import os
 import random
 import signal
@@ -15,9 +14,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from restante.durable import make_directories, write_file
 from restante.engines.local import LocalEngine
 from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
+from restante.formats.level import STANDARD, Level
 from restante.formats.note import COSIGNATURE_V1, ED25519
 from restante.node import setup
 from restante.node.clock import write_record
@@ -38,6 +38,7 @@ GENESIS_S = 1_500_000_000
 TOPICS = 50_000
 PACKET_MS = 100
 """A peer sends what is new every 300 ms; an observer with three peers gets a packet so often."""
+BEHIND_MS = 1_000
 PROPOSER = "p1"
 GATEWAY = "gateway"
 _STOPPED = 1e-6
@@ -55,7 +56,8 @@ class Plan:
 
     n: validators; alone: all roles in one process (n = 1), else a process for each role; gateway:
     whether one runs; windows: with traffic; envelopes: in each; loss: probability that an observer
-    never sees an envelope; grace_s: from a window's end to the first proposal.
+    never sees an envelope; grace_s: from a window's end to the first proposal; parameters: of the
+    descriptor, where they are not its defaults; levels: of roll-ups.
     """
 
     n: int
@@ -66,24 +68,24 @@ class Plan:
     alone: bool = False
     gateway: bool = False
     grace_s: int = 5
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    levels: tuple[Level, ...] = STANDARD
 
 
 # --- traffic ----------------------------------------------------------------------------------
 
 
-def envelopes(count: int, window: int, seed: int) -> list[tuple[int, bytes]]:
+def envelopes(count: int, window: int, seed: int) -> Iterator[tuple[int, bytes]]:
     """(arrival ms, raw) of one window, by arrival: 300 to 2,000 bytes, topics by Zipf, nonce 0."""
     rng = random.Random(seed * 1_000_003 + window)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, TOPICS + 1)))
     start_ms, packets = (GENESIS_S + window * 30) * 1000, 30_000 // PACKET_MS
-    found = []
     for index in range(count):
         at_ms = start_ms + index * packets // count * PACKET_MS
         topic = bisect.bisect(weights, rng.random() * weights[-1]).to_bytes(4, "big")
         data = rng.randbytes(rng.randint(270, 1_970))
         sent_s = at_ms // 1000 - 1
-        found.append((at_ms, whisper.assemble(sent_s + 50, 50, topic, data, 0)))
-    return found
+        yield at_ms, whisper.assemble(sent_s + 50, 50, topic, data, 0)
 
 
 def write_traces(plan: Plan, names: Sequence[str], directory: Path) -> None:
@@ -93,7 +95,7 @@ def write_traces(plan: Plan, names: Sequence[str], directory: Path) -> None:
     files = [(directory / f"{name}.jsonl").open("w") for name in names]
     for window in range(plan.windows):
         for at_ms, raw in envelopes(plan.envelopes, window, plan.seed):
-            line = json.dumps({"arrival_ms": at_ms, "rlp": raw.hex()}) + "\n"
+            line = f'{{"arrival_ms": {at_ms}, "rlp": "{raw.hex()}"}}\n'
             for rng, file in zip(rngs, files, strict=True):
                 if rng.random() >= plan.loss:
                     file.write(line)
@@ -120,6 +122,7 @@ class Stage:
         self.speed = _STOPPED
         self.set_speed(_STOPPED)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._checkpoints: dict[str, tuple[int, int]] = {}
         self._http = httpx2.Client(timeout=10.0, trust_env=False)
 
     def _build(self) -> Descriptor:
@@ -130,7 +133,8 @@ class Stage:
             [key.vkey() for key in keys.values()],
             (plan.n - 1) // 3,
             genesis_s=GENESIS_S,
-            parameters={"pow_floor_millionths": 1},
+            parameters={"pow_floor_millionths": 1, **plan.parameters},
+            levels=plan.levels,
         )
         setup.write_set(shared, d, policy, origin)
         LocalEngine.create(shared / "engine.db")._close()
@@ -198,6 +202,23 @@ class Stage:
         while (left_ms := when_ms - self.now_ms()) > 0:
             self.check()
             time.sleep(min(left_ms / 1000 / self.speed, 0.2))
+
+    def hurry_until(self, when_ms: int, fastest: float) -> None:
+        """Run the clock fast, but no faster than the slowest process follows."""
+        while (left_ms := when_ms - self.now_ms()) > 0:
+            self.set_speed(fastest)
+            time.sleep(min(left_ms / 1000 / fastest, _POLL_S))
+            # Whoever is behind is slow to say so.
+            self.set_speed(1.0)
+            while self.behind and self.now_ms() < when_ms:
+                self.check()
+                time.sleep(_POLL_S)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a process has not dealt with what arrived a second ago, by the clock."""
+        statuses = (self.status(name) for name in self.names if name != GATEWAY)
+        return any(status.get("behind_ms", 0) > BEHIND_MS for status in statuses)
 
     # --- processes ----------------------------------------------------------------------------
 
@@ -268,6 +289,22 @@ class Stage:
 
     def status(self, name: str) -> dict[str, Any]:
         return self.get(name, "/status")
+
+    def published(self, window: int) -> bool:
+        """Whether an archive's checkpoint covers the window, with k cosignatures."""
+        for name in self.validators:
+            path = self.home(name).archive / "checkpoint"
+            with suppress(FileNotFoundError):
+                stamp = path.stat().st_mtime_ns
+                if self._checkpoints.get(name, (0, 0))[0] != stamp:
+                    lines = path.read_text("utf-8").splitlines()
+                    # One line is the origin's.
+                    cosigners = sum(line.startswith("\u2014 ") for line in lines) - 1
+                    enough = cosigners >= self.descriptor.k
+                    self._checkpoints[name] = stamp, int(lines[1]) if enough else 0
+                if self._checkpoints[name][1] > window:
+                    return True
+        return False
 
     def bodies(self, name: str) -> int:
         """Envelopes that a process pooled and that its own network never brought."""

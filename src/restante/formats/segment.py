@@ -16,7 +16,7 @@ from restante import limits
 from restante.errors import InvalidEncoding, VerificationFailed
 from restante.formats import car
 from restante.formats import cid as cids
-from restante.formats.cut import Block, cut, directory_table, page_table
+from restante.formats.cut import Block, Record, cut, directory_table, page_table
 from restante.formats.entry import LogEntry
 from restante.formats.page import (
     TOPIC_KEY_MAX,
@@ -111,6 +111,26 @@ class Segment:
         return [car.write(self.root_cid, blocks) for blocks in self.part_blocks()]
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a segment's envelopes add up to."""
+
+    count: int
+    bytes_: int
+    """Sum of their lengths."""
+    sent_min: int | None
+    """Unix seconds; None without envelopes."""
+    sent_max: int | None
+
+
+class Place(NamedTuple):
+    """Which windows a segment covers."""
+
+    level: int
+    first_window: int
+    windows: int
+
+
 def build(
     set_id: bytes,
     members: Iterable[Member],
@@ -133,35 +153,29 @@ def build(
         sent_min=min((member.sent_s for member in ordered), default=None),
         sent_max=max((member.sent_s for member in ordered), default=None),
     )
+    records = ((member.topic_key, member.window, member.raw) for member in ordered)
+    place = Place(level, first_window, windows)
+    return assemble(set_id, place, totals, records, bucket_bits=bucket_bits)
+
+
+def assemble(
+    set_id: bytes,
+    place: Place,
+    totals: Totals,
+    records: Iterable[Record],
+    *,
+    bucket_bits: int,
+) -> Segment:
+    """The segment of records that are in order already, each once, and that add up to `totals`.
+
+    An envelope is needed no longer than until its page is cut. Raises ValueError as `build`.
+    """
     depth = depth_of(totals.bytes_, bucket_bits)
     directory = array("I")
-    records = ((member.topic_key, member.window, member.raw) for member in ordered)
-    pages = list(cut(records, first_window, windows, depth, directory))
+    pages = list(cut(records, place.first_window, place.windows, depth, directory))
     rows = [row for row, _ in pages]
-    root_cid, root, head = make_head(
-        set_id, Place(level, first_window, windows), totals, depth, rows, directory
-    )
+    root_cid, root, head = make_head(set_id, place, totals, depth, rows, directory)
     return Segment(root_cid, root, tuple(rows), head + [(row.cid, page) for row, page in pages])
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a segment's envelopes add up to."""
-
-    count: int
-    bytes_: int
-    """Sum of their lengths."""
-    sent_min: int | None
-    """Unix seconds; None without envelopes."""
-    sent_max: int | None
-
-
-class Place(NamedTuple):
-    """Which windows a segment covers."""
-
-    level: int
-    first_window: int
-    windows: int
 
 
 def make_head(

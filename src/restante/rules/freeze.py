@@ -5,6 +5,7 @@ holds: it can be taken while w − 1 is undecided. The due set on a base is what
 """
 
 from restante.formats.descriptor import Descriptor
+from restante.rules import pool
 from restante.rules.base import Base
 from restante.rules.pool import PoolIndex, Row
 from restante.rules.valid import in_window
@@ -40,9 +41,9 @@ def candidates(index: PoolIndex, base: Base, settled: int = 0) -> dict[bytes, Ro
 
 def settled_position(index: PoolIndex, base: Base, start: int) -> int:
     """The first position at or after `start` whose row may still be due on this base or later."""
-    place = max(start, index.floor)
+    place, d = max(start, index.floor), base.descriptor
     for row in index.rows(place, index.size):
-        if base.is_new(row.id) and row.last_window >= base.window:
+        if base.is_new(row.id) and pool.last_window(row.sent_s, d) >= base.window:
             break
         place = row.position + 1
     return place

@@ -98,9 +98,9 @@ class Intake:
         self._append(facts, arrival_ms, None)
 
     def _append(self, facts: Facts, arrival_ms: int, fresh: bytes | None) -> int:
-        row = self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
+        position = self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
         if fresh is not None:
-            self._fresh[row.position] = fresh
+            self._fresh[position] = fresh
         self._refused.pop(facts.id, None)
         return self._index.newest_arrival_ms
 

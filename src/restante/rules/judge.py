@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import pairwise
+from operator import attrgetter
 
 from restante import limits
 from restante.formats.descriptor import Descriptor
 from restante.formats.message import Answer, Proposal
-from restante.formats.page import Member
-from restante.formats.segment import Segment, build
+from restante.formats.segment import Place, Segment, Totals, assemble
 from restante.rules.base import Base
 from restante.rules.freeze import due_set
 from restante.rules.intake import Intake
@@ -18,10 +19,12 @@ from restante.rules.valid import in_window
 
 Bodies = Callable[[Row], bytes]  # the durable bytes of a row
 
+_in_page_order = attrgetter("topic_key", "sent_s", "id")
+
 
 def missing(due: Mapping[bytes, Row], ids: frozenset[bytes]) -> list[Row]:
     """Due rows that a proposal leaves out, best first."""
-    return sorted((row for id_, row in due.items() if id_ not in ids), key=best_first)
+    return sorted((due[id_] for id_ in due.keys() - ids), key=best_first)
 
 
 def is_full(count: int, size_bytes: int, d: Descriptor) -> bool:
@@ -51,23 +54,32 @@ def not_allowed(rows: Iterable[Row], base: Base) -> list[bytes]:
 
 
 def build_batch(d: Descriptor, window: int, rows: Iterable[Row], bodies: Bodies) -> Segment:
-    """The one segment that this set of envelopes is in this window (R3)."""
-    return build(
-        d.set_id,
-        (Member(row.topic_key, window, row.sent_s, row.id, bodies(row)) for row in rows),
-        first_window=window,
-        windows=1,
-        level=0,
-        bucket_bits=d.bucket_bits,
+    """The one segment that this set of envelopes is in this window (R3).
+
+    Rows are sorted, and a body is read when its page is cut: no body is in memory twice.
+    """
+    ordered = sorted(rows, key=_in_page_order)
+    if any(one.id == other.id for one, other in pairwise(ordered)):
+        raise ValueError("an envelope stands twice in a batch")
+    totals = Totals(
+        count=len(ordered),
+        bytes_=sum(row.size_bytes for row in ordered),
+        sent_min=min((row.sent_s for row in ordered), default=None),
+        sent_max=max((row.sent_s for row in ordered), default=None),
     )
+    records = ((row.topic_key, window, bodies(row)) for row in ordered)
+    place = Place(level=0, first_window=window, windows=1)
+    return assemble(d.set_id, place, totals, records, bucket_bits=d.bucket_bits)
 
 
-def choose(rows: Iterable[Row], d: Descriptor) -> dict[bytes, Row]:
+def choose(rows: Sequence[Row], d: Descriptor) -> dict[bytes, Row]:
     """The rows that a proposer takes: all, or where they do not fit the best, up to the limit.
 
     Stopping at the first that does not fit keeps the rank without gaps: a smaller but worse row
     may not jump the queue.
     """
+    if within_limits(len(rows), sum(row.size_bytes for row in rows), d):
+        return {row.id: row for row in rows}
     taken: dict[bytes, Row] = {}
     size_bytes = 0
     for row in sorted(rows, key=best_first):
@@ -113,41 +125,59 @@ class Judge:
         members = frozenset(ids)
         if len(members) != p.count or not within_limits(p.count, p.size_bytes, self._d):
             return Answer.invalid(code="limits")
-        rows = [row for id_ in ids if (row := self._index.get(id_)) is not None]
+        rows = [row for id_ in ids if (row := due.get(id_) or self._index.get(id_)) is not None]
         left_out = missing(due, members)
         if left_out and not (
             is_full(p.count, p.size_bytes, self._d) and may_leave_out(left_out, rows)
         ):
             return Answer.missing([row.id for row in left_out[: limits.ANSWER_IDS]])
-        refused = [id_ for id_ in ids if self._intake.is_refused(id_)]
-        wrong = refused + not_allowed(rows, self._base)
+        # What is due is valid, new and pooled; neither the freeze nor the base changes (R1).
+        others = [id_ for id_ in ids if id_ not in due]
+        refused = [id_ for id_ in others if self._intake.is_refused(id_)]
+        wrong = refused + not_allowed(self._pooled(others), self._base)
         if wrong:
             return Answer.invalid(wrong[: limits.ANSWER_IDS], code="not-allowed")
-        needed = lacking_bodies(ids, self._index)
+        needed = lacking_bodies(others, self._index)
         if needed:
             return Answer.need(needed[: limits.ANSWER_IDS])
         return self._rebuild(p, ids, rows, bodies)
+
+    def _pooled(self, ids: Iterable[bytes]) -> list[Row]:
+        return [row for id_ in ids if (row := self._index.get(id_)) is not None]
 
     def _rebuild(
         self, p: Proposal, ids: tuple[bytes, ...], rows: Sequence[Row], bodies: Bodies
     ) -> Answer | None:
         if sum(row.size_bytes for row in rows) != p.size_bytes:
             return Answer.invalid(code="bytes")
-        digest = sha256(b"".join(ids)).digest()
+        digest = _digest(ids)
         cid = self._cids.get(digest)
         if cid is None:
             if self._builds[p.key] >= limits.BUILDS_PER_KEY:
                 return Answer.refused("builds-spent", "this key's builds of the window are spent")
             self._builds[p.key] += 1
             self.builds += 1
-            self._last = build_batch(self._d, p.window, rows, bodies)
-            cid = self._cids[digest] = self._last.root_cid
+            cid = self._build(digest, rows, bodies).root_cid
         if cid != p.cid:
             # Naming a wrong CID costs a build each time: a key may do it once.
             self._builds[p.key] = limits.BUILDS_PER_KEY
             return Answer.invalid(code="cid")
-        self.batches[cid] = ids
+        self.batches[cid] = tuple(row.id for row in rows)  # the pool's own bytes: held once
         return None
+
+    def own_batch(self, ids: tuple[bytes, ...], rows: Iterable[Row], bodies: Bodies) -> Segment:
+        """The batch of a set that this very process proposes, kept for its own verdict on it.
+
+        `ids` are those of `rows`, sorted.
+        """
+        digest = _digest(ids)
+        return self.built(self._cids.get(digest, b"")) or self._build(digest, rows, bodies)
+
+    def _build(self, digest: bytes, rows: Iterable[Row], bodies: Bodies) -> Segment:
+        self._last = None  # it need not be in memory beside the next one
+        self._last = build_batch(self._d, self._base.window, rows, bodies)
+        self._cids[digest] = self._last.root_cid
+        return self._last
 
     def built(self, cid: bytes) -> Segment | None:
         """The batch of this CID, if it is the last that was built."""
@@ -155,7 +185,12 @@ class Judge:
 
     def knows_set(self, ids: tuple[bytes, ...]) -> bool:
         """Whether this set was built already: a copy of it costs one look-up."""
-        return sha256(b"".join(ids)).digest() in self._cids
+        return _digest(ids) in self._cids
+
+
+def _digest(ids: Iterable[bytes]) -> bytes:
+    """What a set is remembered by; ids in order."""
+    return sha256(b"".join(ids)).digest()
 
 
 def lacking_bodies(ids: Iterable[bytes], index: PoolIndex) -> list[bytes]:

@@ -5,6 +5,7 @@ depends on what the index holds (R1): a validator that is shown another history 
 still demand what it saw.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -22,7 +23,6 @@ class Row(NamedTuple):
     rank: int
     size_bytes: int
     position: int
-    last_window: int
 
 
 def last_window(sent_s: int, d: Descriptor) -> int:
@@ -47,19 +47,27 @@ def runs(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 class PoolIndex:
-    """Rows of the live pool by position and by id. Positions are never reused."""
+    """Rows of the live pool by position and by id. Positions are never reused.
+
+    They are kept in flat columns, some 200 bytes an envelope with its id; a `Row` is made when it
+    is asked for.
+    """
 
     def __init__(self, descriptor: Descriptor, floor: int = 0) -> None:
         self._d = descriptor
         self._floor = floor
-        self._rows: list[Row] = []
-        self._arrivals_ms: list[int] = []
-        self._by_id: dict[bytes, Row] = {}
+        self._ids: list[bytes] = []
+        self._topic_keys = array("I")
+        self._sent_s = array("q")
+        self._ranks: list[int] = []
+        self._sizes = array("I")
+        self._arrivals_ms = array("q")
+        self._positions: dict[bytes, int] = {}
 
     @property
     def size(self) -> int:
         """The position that the next row takes."""
-        return self._floor + len(self._rows)
+        return self._floor + len(self._ids)
 
     @property
     def floor(self) -> int:
@@ -71,29 +79,27 @@ class PoolIndex:
         return self._arrivals_ms[-1] if self._arrivals_ms else 0
 
     def __contains__(self, id_: bytes) -> bool:
-        return id_ in self._by_id
+        return id_ in self._positions
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids)
 
     def get(self, id_: bytes) -> Row | None:
-        return self._by_id.get(id_)
+        position = self._positions.get(id_)
+        return None if position is None else self._row(position - self._floor)
 
-    def append(self, facts: Facts, topic_key: int, arrival_ms: int) -> Row:
-        """Add a row. Arrival never goes back, so that positions can be found by time."""
-        row = Row(
-            facts.id,
-            topic_key,
-            facts.sent_s,
-            facts.rank,
-            facts.size_bytes,
-            self.size,
-            last_window(facts.sent_s, self._d),
-        )
-        self._rows.append(row)
+    def append(self, facts: Facts, topic_key: int, arrival_ms: int) -> int:
+        """Add a row; its position. Arrival never goes back, so that positions can be found by
+        time."""
+        position = self.size
+        self._ids.append(facts.id)
+        self._topic_keys.append(topic_key)
+        self._sent_s.append(facts.sent_s)
+        self._ranks.append(facts.rank)
+        self._sizes.append(facts.size_bytes)
         self._arrivals_ms.append(max(arrival_ms, self.newest_arrival_ms))
-        self._by_id[row.id] = row
-        return row
+        self._positions[facts.id] = position
+        return position
 
     def position_at(self, when_ms: int) -> int:
         """How many positions were taken before `when_ms`: the freeze of a window ending then."""
@@ -101,9 +107,21 @@ class PoolIndex:
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
         """Rows with start <= position < stop that are still held."""
-        lo = max(start, self._floor) - self._floor
-        for i in range(lo, min(stop - self._floor, len(self._rows))):
-            yield self._rows[i]
+        places = self._places(start, stop)
+        part = slice(places.start, places.stop)
+        columns = (self._ids, self._topic_keys, self._sent_s, self._ranks, self._sizes)
+        positions = range(self._floor + places.start, self._floor + places.stop)
+        return map(Row._make, zip(*(column[part] for column in columns), positions, strict=True))
+
+    def ids(self, start: int, stop: int) -> tuple[bytes, ...]:
+        """The ids of these rows."""
+        places = self._places(start, stop)
+        return tuple(self._ids[places.start : places.stop])
+
+    def positions(self, ids: Iterable[bytes]) -> list[int]:
+        """The positions of those of these ids that are held."""
+        found = map(self._positions.get, ids)
+        return [position for position in found if position is not None]
 
     def releasable(self, next_window: int, held_from: int) -> int:
         """The position below which no row can be valid in `next_window` or later.
@@ -111,19 +129,35 @@ class PoolIndex:
         `held_from` is the lowest position some undecided frozen set or peer may still ask for;
         the answer never passes it.
         """
-        position = self._floor
-        for row in self._rows:
-            if row.last_window >= next_window or row.position >= held_from:
-                break
-            position = row.position + 1
-        return position
+        for place in self._places(self._floor, held_from):
+            if last_window(self._sent_s[place], self._d) >= next_window:
+                return self._floor + place
+        return max(self._floor, min(held_from, self.size))
 
     def release(self, position: int) -> None:
         """Forget rows below `position`."""
         count = max(0, position - self._floor)
-        for row in self._rows[:count]:
-            if self._by_id.get(row.id) is row:
-                del self._by_id[row.id]
-        del self._rows[:count]
-        del self._arrivals_ms[:count]
+        for place, id_ in enumerate(self._ids[:count], self._floor):
+            if self._positions.get(id_) == place:
+                del self._positions[id_]
+        columns = (
+            self._ids, self._topic_keys, self._sent_s, self._ranks, self._sizes, self._arrivals_ms
+        )  # fmt: skip
+        for column in columns:
+            del column[:count]
         self._floor += count
+
+    def _places(self, start: int, stop: int) -> range:
+        """Where the rows of these positions stand in the columns."""
+        first = max(start - self._floor, 0)
+        return range(first, max(first, min(stop - self._floor, len(self._ids))))
+
+    def _row(self, place: int) -> Row:
+        return Row(
+            self._ids[place],
+            self._topic_keys[place],
+            self._sent_s[place],
+            self._ranks[place],
+            self._sizes[place],
+            self._floor + place,
+        )

@@ -19,7 +19,7 @@ from restante.rules.actions import Action
 from restante.rules.base import Base
 from restante.rules.freeze import candidates
 from restante.rules.intake import Intake
-from restante.rules.judge import Bodies, build_batch, choose, not_allowed
+from restante.rules.judge import Bodies, Judge, build_batch, choose, not_allowed
 from restante.rules.pool import PoolIndex, Row
 from restante.rules.wanted import Wanted
 
@@ -59,8 +59,10 @@ class Proposing:
         intake: Intake,
         bodies: Bodies,
         settled: int = 0,
+        judge: Judge | None = None,
     ) -> None:
-        """`settled`: the pool position below which nothing can be due, where it is known."""
+        """`settled`: the pool position below which nothing can be due, where it is known; `judge`:
+        that of the same base, where this process is also a validator: no set is built twice."""
         self.window = base.window
         self.base_size = base.size
         self.base_root = base.root
@@ -74,6 +76,7 @@ class Proposing:
         self._index = index
         self._intake = intake
         self._settled = settled
+        self._judge = judge
         self._bodies = intake.bodies(bodies)
         self._seats = {v.name: Seat(v) for v in d.validators}
         self._drafts: dict[bytes, Draft] = {}
@@ -108,21 +111,25 @@ class Proposing:
         rows = candidates(self._index, self._base, self._settled)
         cut_off = self._index.position_at(self._d.end_ms(self.window))
         end_s = self._d.end_s(self.window)
-        timely = (
+        timely = [
             row
             for id_, row in rows.items()
             if id_ not in self._dropped
             and (row.position < cut_off or row.sent_s < end_s or id_ in self._claimed)
-        )
+        ]
         return choose(timely, self._d)
 
     def _draft(self, rows: dict[bytes, Row]) -> list[Action]:
-        segment = build_batch(self._d, self.window, rows.values(), self._bodies)
+        ids = tuple(sorted(rows))
+        if self._judge is None:
+            segment = build_batch(self._d, self.window, rows.values(), self._bodies)
+        else:
+            segment = self._judge.own_batch(ids, rows.values(), self._bodies)
         if segment.root_cid in self._drafts or self.amendments >= limits.AMENDMENTS:
             return []
         self.amendments += 1
         self._current = segment.root_cid
-        self._drafts[self._current] = Draft(tuple(sorted(rows)), segment.bytes_)
+        self._drafts[self._current] = Draft(ids, segment.bytes_)
         return [action for name in self._seats for action in self._send(name)]
 
     def _send(self, name: str) -> list[Action]:

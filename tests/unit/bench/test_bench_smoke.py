@@ -102,3 +102,15 @@ def test_memory(tmp_path: Path) -> None:
     shown = table("memory", found)
     assert all(role in shown for role in roles)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flood(tmp_path: Path) -> None:
+    options = ["--envelopes", "60", "--windows", "1", "--grace", "2", "--levels"]
+    found = result("flood.py", *options, "--speed", "8", "--directory", str(tmp_path))
+    (window,) = found["windows"]
+    assert 57 <= window["count"] <= 60
+    assert 0 < window["decided_ms"] <= window["checkpoint_ms"] <= window["indexed_ms"]
+    assert 1 < found["ready_mb"] <= found["peak_mb"]
+    shown = table("flood", found)
+    assert all(word in shown for word in ("window 0", "indexed", "standard levels", "peak"))
+    assert list(tmp_path.iterdir()) == []

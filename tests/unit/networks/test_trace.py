@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from contract.network_contract import FIRST_MS, StepClock, take
+from restante import limits
 from restante.errors import ConfigError, Unavailable
 from restante.networks import trace
 from restante.networks.trace import Source, TraceMalformed, TraceNetwork
@@ -50,6 +51,31 @@ def test_two_observers_are_one_view_with_the_first_arrival_of_each() -> None:
     assert {arrival.raw: arrival.arrival_ms for arrival in taken} == first
     assert len(taken) == 2168
     assert [a.arrival_ms for a in taken] == sorted(first.values())
+
+
+def test_a_repeat_of_one_observer_is_left_to_whoever_observes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(row(0, b"one") + row(1, b"one") + row(2, b"two"))
+    taken = replay([Source(path)], FIRST_MS + 99, 3)
+    assert [arrival.raw for arrival in taken] == [b"one", b"one", b"two"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"arrival_ms": 17, "rlp": "c0ffee"}\n',
+        b'{"arrival_ms": 17, "rlp": "C0fFee"}\n',
+        b'{"arrival_ms":17,"rlp":"c0ffee"}\n',
+        b'{"rlp": "c0ffee", "arrival_ms": 17}\r\n',
+        b'{"arrival_ms": 17, "rlp": "c0ffee", "more": [1]}\n',
+        b'{"arrival_ms": 17, "rlp": "c0\\u0066fee"}\n',
+        b'{"arrival_ms": 17, "rlp": "c0ffee"}',
+    ],
+)
+def test_a_row_is_the_same_however_its_json_is_written(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line)
+    assert list(trace.read_arrivals(path)) == [(17, b"\xc0\xff\xee")]
 
 
 def test_a_node_that_was_down_misses_what_came_meanwhile(tmp_path: Path) -> None:
@@ -128,6 +154,36 @@ def test_sending_wakes_a_consumer_after_the_last_row(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_backlog_leaves_others_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRACE_GROUP_MAX", 2)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(row(at, bytes([at + 1])) for at in range(20)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        network = TraceNetwork([Source(path)], StepClock(FIRST_MS + 99))
+        other = asyncio.ensure_future(others())
+        seen = []
+        async for group in network.arrivals():
+            seen.append(turns)
+            if group[-1].raw == bytes([20]):
+                break
+        assert seen == sorted(set(seen))
+        assert len(seen) == 10
+        other.cancel()
+        await network.close()
+
+    asyncio.run(run())
+
+
 GOOD = row(5, b"good")
 
 
@@ -141,6 +197,10 @@ GOOD = row(5, b"good")
         b'{"arrival_ms": 1.5, "rlp": "00"}\n',
         b'{"arrival_ms": true, "rlp": "00"}\n',
         b'{"arrival_ms": "1", "rlp": "00"}\n',
+        b'{"arrival_ms": 0%d, "rlp": "00"}\n' % (FIRST_MS + 9),
+        b'{"arrival_ms": %d_0, "rlp": "00"}\n' % FIRST_MS,
+        b'{"arrival_ms": , "rlp": "00"}\n',
+        b'{"arrival_ms": %d, "rlp": "\xd9\xa0"}\n' % (FIRST_MS + 9),
         b'{"arrival_ms": %d}\n' % (FIRST_MS + 9),
         b'{"arrival_ms": %d, "rlp": 7}\n' % (FIRST_MS + 9),
         b'{"arrival_ms": %d, "rlp": "0"}\n' % (FIRST_MS + 9),

@@ -81,6 +81,8 @@ class Pool:
         self._lock_fd = lock_fd
         self._hook = hook
         self._files: list[_File] = []
+        self._firsts: list[int] = []
+        """The files' first positions."""
         self._index = array("Q")
         self._tail_bytes = 0
         self._bytes = 0
@@ -197,7 +199,7 @@ class Pool:
     def read(self, position: int) -> bytes:
         """The raw bytes at `position`. Raises StateError `pool-position`, `pool-damaged`."""
         # Half of building a batch is reading it: this is `_read` without what only a start needs.
-        place = position - self._files[0].first
+        place = position - self._firsts[0]
         if not 0 <= place < len(self._index):
             raise self._not_held(position)
         file = self._file_of(position)
@@ -227,6 +229,7 @@ class Pool:
         with durable_step(self._hook, "pool.roll"):
             fd = _new_file(self._directory, first)
             self._files.append(_File(first, fd, _path(self._directory, first)))
+            self._firsts.append(first)
             self._tail_bytes = 0
 
     def release(self, position: int) -> None:
@@ -239,13 +242,14 @@ class Pool:
                 self._bytes -= os.fstat(gone.fd).st_size
                 os.close(gone.fd)
                 del self._index[: self._files[1].first - gone.first]
-                del self._files[0]
+                del self._files[0], self._firsts[0]
 
     def close(self) -> None:
         """Give the files back. Whatever was acknowledged is durable already."""
         for file in self._files:
             os.close(file.fd)
         self._files.clear()
+        self._firsts.clear()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -288,10 +292,7 @@ class Pool:
         return Record(position, record.arrival_ms, record.raw)
 
     def _file_of(self, position: int) -> _File:
-        newest = self._files[-1]
-        if position >= newest.first:
-            return newest
-        return self._files[bisect_right(self._files, position, key=lambda f: f.first) - 1]
+        return self._files[bisect_right(self._firsts, position) - 1]
 
     def _not_held(self, position: int) -> StateError:
         return StateError(
@@ -304,6 +305,7 @@ class Pool:
             _File(first, os.open(path, os.O_RDWR | os.O_APPEND), path)
             for first, path in list_files(self._directory)
         ]
+        self._firsts = [file.first for file in self._files]
         for number, file in enumerate(self._files):
             if file.first != self.size:
                 raise StateError(

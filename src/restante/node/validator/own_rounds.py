@@ -51,6 +51,7 @@ class OwnRounds:
             machine.intake,
             node.state.body,
             machine.settled,
+            machine.judge,
         )
         around = Surroundings(
             peers=node.peers,
