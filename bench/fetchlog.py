@@ -129,13 +129,18 @@ class Observed:
         self.fetched: set[int] = set()
         self.anyway: set[int] = set()
         """Those in the first bytes of the file, which are read whatever is looked for."""
-        for part, each in asked:
+        held = list(asked)
+        # What begins in the first bytes is asked for from their end on.
+        first = max((e.length for part, e in held if (part, e.offset) == (0, 0)), default=0)
+        for part, each in held:
             within = {
                 n
                 for n, extent in enumerate(extents)
                 if extent.part == part
-                and each.offset <= extent.start
+                and each.offset <= max(extent.start, 0 if part else min(first, extent.stop - 1))
+                and extent.start < each.offset + each.length
                 and extent.stop <= each.offset + each.length
+                and extent.stop > each.offset
             }
             (self.anyway if (part, each.offset) == (0, 0) else self.fetched).update(within)
 
