@@ -292,7 +292,7 @@ export const segmentTable = as('page-table', async (log, s, key) => { // of the 
   const file = await openCar(log, s), o = await parseRoot(log.d, s, file.root);
   const region = lay(o.keyBlocks, lay(o.pageBlocks, file.end)), bucket = bucketOf(key, o.depth);
   const rows = await speaking(log, file, o.pageBlocks, bucket, (data) => parsePageBlock(s, data));
-  const keys = [...o.keys, ...await speaking(log, file, o.keyBlocks, bucket, (data) => keysOf(data))];
+  const keys = [...o.keys, ...await speaking(log, file, o.keyBlocks, bucket, (b) => keysOf(b))];
   return { ...o, ...file, region, keys, rows: checked(s, [...o.rows, ...rows]) }; });
 export const indexTables = as('index', async (log, s, key) => { // the same of each of its children
   const file = await openCar(log, s), o = await parseIndexRoot(log.d, s, file.root);
