@@ -1,5 +1,5 @@
 // Runs verify/verify.mjs over tests/vectors/formats.json and prints what came out, as JSON:
-//   node verify_vectors.mjs VERIFIER VECTORS STRIDE [INDEX]
+//   node verify_vectors.mjs VERIFIER VECTORS [STRIDE [INDEX]]
 // Every STRIDEth byte of the proof files is changed; INDEX is the file of the index with tables.
 // `failures` are sentences, none if all is well; `counts` say what was run, `codes` how it failed.
 
@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
-const [verifier, file, stride, tables] = process.argv.slice(2);
+const [verifier, file, stride = '23', tables] = process.argv.slice(2);
 const v = await import(pathToFileURL(verifier));
 const vectors = JSON.parse(readFileSync(file, 'utf8'));
 const failures = [];
