@@ -39,6 +39,8 @@ PARAMETERS = {
     "batch_max_envelopes": 400_000,
     "batch_max_bytes": 1024**3,
 }
+POOL_MAX_BYTES = 8 * 1024**3
+"""K = 14 windows of 350 MB are in the pool at a time."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Watching:
         indexed_ms = stage.now_ms() - end_ms
         pid = stage.pid(self._name)
         before, self._cpu_s = self._cpu_s, cpu_s(pid)
-        (record,) = stage.get(self._name, f"/windows?since={window}")["windows"][:1]
+        resident_mb = memory_mb(pid, "VmRSS")
+        record = self._record(window)
         return Row(
             window,
             record["count"],
@@ -99,8 +102,19 @@ class Watching:
             indexed_ms,
             self._behind_ms,
             self._cpu_s - before,
-            memory_mb(pid, "VmRSS"),
+            resident_mb,
         )
+
+    def _record(self, window: int) -> dict[str, Any]:
+        """What the process says of a window; it answers nobody while it seals the next one."""
+        found: dict[str, Any] = {}
+
+        def answered() -> bool:
+            found.update(self._stage.get(self._name, f"/windows?since={window}"))
+            return bool(found)
+
+        self._wait(answered)
+        return dict(found["windows"][0])
 
     def _wait(self, done: Callable[[], bool]) -> None:
         stage, deadline = self._stage, time.monotonic() + STALL_S
@@ -205,6 +219,7 @@ def main() -> int:
         grace_s=options.grace,
         parameters=PARAMETERS,
         levels=STANDARD if options.levels else (),
+        pool_max_bytes=POOL_MAX_BYTES,
     )
     described = machine.describe()
     with tempfile.TemporaryDirectory(dir=options.directory) as name:

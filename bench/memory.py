@@ -139,7 +139,7 @@ def main() -> int:
         rows = run(stage, lambda text: print(text, file=sys.stderr))
         segments = sum(
             path.stat().st_size
-            for path in (stage.home("v1").archive / "segment").rglob("*")
+            for path in (stage.home("v1").archive / "segment" / "0").rglob("*")
             if path.is_file()
         )
     result = {

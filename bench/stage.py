@@ -57,7 +57,7 @@ class Plan:
     n: validators; alone: all roles in one process (n = 1), else a process for each role; gateway:
     whether one runs; windows: with traffic; envelopes: in each; loss: probability that an observer
     never sees an envelope; grace_s: from a window's end to the first proposal; parameters: of the
-    descriptor, where they are not its defaults; levels: of roll-ups.
+    descriptor, where they are not its defaults; levels: of roll-ups; pool_max_bytes: as configured.
     """
 
     n: int
@@ -70,6 +70,7 @@ class Plan:
     grace_s: int = 5
     parameters: Mapping[str, int] = field(default_factory=dict)
     levels: tuple[Level, ...] = STANDARD
+    pool_max_bytes: int = 4 * 1024**3
 
 
 # --- traffic ----------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ class Stage:
             "engine.source": f"local:{self.root / 'shared' / 'engine.db'}",
             "network.source": f"trace:{self.root / 'traces' / f'{name}.jsonl'}",
             "validator.grace_s": self.plan.grace_s,
+            "validator.pool_max_bytes": self.plan.pool_max_bytes,
             "peers": {peer: self.url(peer) for peer in self.validators if peer != name},
         }
         if name in self.validators:

@@ -15,6 +15,14 @@ class Stopped(Exception):
     """The node ends: whoever works for it in a thread ends, too."""
 
 
+def start(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+    """Run this beside everything else; a group that ends already begins nothing more."""
+    try:
+        tasks.create_task(work)
+    except RuntimeError:
+        work.close()
+
+
 async def first(*waits: Coroutine[Any, Any, Any]) -> None:
     """Return when one of these is done; the others are cancelled. Raises what it raised."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]

@@ -19,7 +19,7 @@ from restante.node.durable.fuse import Fuse
 from restante.node.durable.pool import Pool
 from restante.node.proposer.follower import Follower
 from restante.node.validator.proposing import Round, Surroundings
-from restante.node.waiting import retries, until
+from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
 from restante.ports import Arrival, Clock, Network
 from restante.rules import actions as act
@@ -216,7 +216,7 @@ class Outsider:
 
     def _spawn(self, task: Coroutine[Any, Any, None]) -> None:
         assert self._tasks is not None
-        self._tasks.create_task(task)
+        start(self._tasks, task)
 
     # --- status -----------------------------------------------------------------------------
 

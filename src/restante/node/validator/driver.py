@@ -25,7 +25,7 @@ from restante.node.validator.alone import Alone
 from restante.node.validator.journal import Journal
 from restante.node.validator.own_rounds import OwnRounds
 from restante.node.validator.rolling import Rolling
-from restante.node.waiting import retries, until
+from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
 from restante.ports import Clock, Engine, Network
 from restante.rules import actions as act
@@ -419,4 +419,4 @@ class ValidatorNode:
     def spawn(self, task: Coroutine[Any, Any, None]) -> None:
         """Run a request beside everything else."""
         assert self._tasks is not None
-        self._tasks.create_task(task)
+        start(self._tasks, task)
