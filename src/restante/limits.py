@@ -76,8 +76,8 @@ TILES_KEPT = 64
 # --- trace ---------------------------------------------------------------------------------
 # A line may hold a whole packet (16 MiB) in hex, its envelope once more, and the row's names.
 TRACE_LINE_MAX_BYTES = 48 * 1024 * 1024
-# Rows handed on at once: enough to share one fsync, few enough not to hold the loop.
-TRACE_GROUP_MAX = 256
+# Rows handed on at once: enough to share one fsync, few enough not to hold the loop (40 ms).
+TRACE_GROUP_MAX = 1_024
 # A truth file lists every hash of its trace.
 TRACE_TRUTH_MAX_BYTES = 64 * 1024 * 1024
 

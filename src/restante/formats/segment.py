@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsIndex
 
 from restante import limits
 from restante.errors import InvalidEncoding, VerificationFailed
@@ -129,6 +129,21 @@ class Place(NamedTuple):
     level: int
     first_window: int
     windows: int
+
+
+class Cars:
+    """The CAR files of a segment, each made when it is asked for: a large batch's need not be in
+    memory all at once."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._root_cid = segment.root_cid
+        self._parts = segment.part_blocks()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, part: SupportsIndex, /) -> bytes:
+        return car.write(self._root_cid, self._parts[part])
 
 
 def build(

@@ -54,7 +54,7 @@ class Intake:
                 self.outcomes["repeat"] += 1
                 continue
             try:
-                facts = valid.receive(raw, arrival_ms, self._d, self._keccak)
+                facts = valid.receive(raw, arrival_ms, self._d, self._keccak, id_)
             except (Refused, InvalidEncoding) as refusal:
                 self.outcomes[refusal.code] += 1
                 continue

@@ -128,10 +128,14 @@ def examine(raw: bytes, params: Parameters, keccak: Keccak) -> Facts:
     return _facts(raw, found, zeros)
 
 
-def receive(raw: bytes, now_ms: int, params: Parameters, keccak: Keccak) -> Facts:
+def receive(
+    raw: bytes, now_ms: int, params: Parameters, keccak: Keccak, id_: bytes | None = None
+) -> Facts:
     """Judge an arrival at `now_ms`: geth's checks in geth's order, in whole seconds, then the
     refusals of our own. Raises EnvelopeRefused. What passes also passes `examine`, and
     `check_window` in the window that holds `now_ms`.
+
+    `id_` is its SHA-256, where that is known: most arrivals are looked up by it first.
     """
     found = _scan(raw)
     now_s = now_ms // 1000
@@ -155,7 +159,7 @@ def receive(raw: bytes, now_ms: int, params: Parameters, keccak: Keccak) -> Fact
     zeros = whisper.leading_zeros(keccak(found.work + found.raw_nonce))
     _check_work(zeros, found, lifetime, params)
     _check_own_rules(found, params)
-    return _facts(raw, found, zeros)
+    return _facts(raw, found, zeros, id_)
 
 
 def in_window(sent_s: int, window: int, params: Parameters) -> bool:
@@ -214,9 +218,9 @@ def _oversized(size_bytes: int, params: Parameters, severity: Severity) -> Envel
     return EnvelopeRefused("oversized", detail, severity)
 
 
-def _facts(raw: bytes, found: Scanned, zeros: int) -> Facts:
+def _facts(raw: bytes, found: Scanned, zeros: int, id_: bytes | None = None) -> Facts:
     return Facts(
-        sha256(raw).digest(),
+        id_ or sha256(raw).digest(),
         found.topic,
         found.expiry_s - found.ttl_s,
         found.expiry_s,

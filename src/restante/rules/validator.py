@@ -238,8 +238,7 @@ class Validator:
         base = self.base
         statement = accept_statement(self.d.set_id, p.window, base.size, base.root, p.cid)
         accept = Answer.accept(self._own.key_id, self._key.sign(statement))
-        rows = [row for id_ in ids if (row := self.index.get(id_)) is not None]
-        members = runs(row.position for row in rows)
+        members = runs(self.index.positions(ids))
         actions: list[Action] = [
             act.Accept(p.window, base.size, base.root, p.cid, members),
             act.Reply(accept),
@@ -294,17 +293,18 @@ class Validator:
         if ids is None:
             # Nobody has to remember which envelopes a quiet window's batch holds.
             empty = build_batch(self.d, self.base.window, (), self._bodies)
-            ids = () if empty.root_cid == self.deciding.cid else None
-        rows = [self.index.get(id_) for id_ in ids] if ids is not None else [None]
-        present = [row for row in rows if row is not None]
-        if len(present) != len(rows):
+            if empty.root_cid == self.deciding.cid:
+                return self._commit(empty, (), now_ms)
             return self._fetch(self.deciding.cid, now_ms)
-        segment = self.judge.built(self.deciding.cid) or build_batch(
-            self.d, self.base.window, present, self._bodies
-        )
+        if any(id_ not in self.index for id_ in ids):
+            return self._fetch(self.deciding.cid, now_ms)
+        segment = self.judge.built(self.deciding.cid)
+        if segment is None:
+            rows = [row for id_ in ids if (row := self.index.get(id_)) is not None]
+            segment = build_batch(self.d, self.base.window, rows, self._bodies)
         if segment.root_cid != self.deciding.cid:
             return self._fetch(self.deciding.cid, now_ms)
-        return self._commit(segment, [row.id for row in present], now_ms)
+        return self._commit(segment, ids, now_ms)
 
     def _fetch(self, cid: bytes, now_ms: int) -> list[Action]:
         """Ask for the whole batch. Where proposals of this window came, the one that was decided

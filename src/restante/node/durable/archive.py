@@ -30,7 +30,7 @@ from restante.formats.entry import LogEntry
 from restante.formats.level import Leveled, Span, due_at
 from restante.formats.paths import check_path
 from restante.node.durable.lock import Decision
-from restante.node.durable.segments import Segments, absent, damaged
+from restante.node.durable.segments import Parts, Segments, absent, damaged
 
 STATE = ".state"
 _NAMED = ("descriptor", "policy", "watch/", "contact/")
@@ -152,7 +152,7 @@ class Archive:
 
     # --- writing, in the order of a commit
 
-    def put_segment(self, window: int, cars: Sequence[bytes]) -> Changes:
+    def put_segment(self, window: int, cars: Parts) -> Changes:
         """Write a batch's parts, the first one last: where that is, the others are."""
         return Changes(self.segments.put(0, window, cars))
 

@@ -4,16 +4,24 @@ A segment's first part is written last and removed last: where it is, the others
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
+from typing import Protocol, SupportsIndex
 
 from restante.durable import Hook, read_range, remove_file, sync_directory, write_file
 from restante.errors import StateError, Unavailable
 from restante.formats import cid as cids
 from restante.formats.paths import segment_path
 from restante.node.durable.blocks import BlockIndex, block_rows
+
+
+class Parts(Protocol):
+    """The CAR files of a segment: a list of them, or `formats.segment.Cars`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: SupportsIndex, /) -> bytes: ...
 
 
 class Segments:
@@ -29,14 +37,14 @@ class Segments:
 
     # --- writing
 
-    def put(self, level: int, number: int, cars: Sequence[bytes]) -> tuple[str, ...]:
-        """Write a segment that is in memory; its paths in the order of writing."""
+    def put(self, level: int, number: int, cars: Parts) -> tuple[str, ...]:
+        """Write a segment, a part at a time; its paths in the order of writing."""
         paths = [segment_path(level, number, part) for part in range(len(cars))]
         for part in reversed(range(len(cars))):
             write_file(
                 self.directory / paths[part], cars[part], hook=self._hook, step="archive.segment"
             )
-        self.index.add(level, number, block_rows([BytesIO(data) for data in cars]))
+        self.note(level, number)
         return tuple(reversed(paths))
 
     def note(self, level: int, number: int) -> None:

@@ -18,7 +18,7 @@ from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.level import due_at
 from restante.formats.note import Signature, VerifierKey
-from restante.formats.segment import read_cars
+from restante.formats.segment import Cars, read_cars
 from restante.formats.whisper import parse as parse_envelope
 from restante.node.durable.archive import Archive, Changes
 from restante.node.durable.keeping import Keeping
@@ -254,7 +254,7 @@ class State:
             return
         for action in run:
             if isinstance(action, act.Commit):
-                self._segments |= self.archive.put_segment(action.window, action.segment.cars())
+                self._segments |= self.archive.put_segment(action.window, Cars(action.segment))
                 self._segments |= self._rollups_of(action)
                 self._commits.append(action)
         if self._group is None:

@@ -187,7 +187,7 @@ class ValidatorNode:
             pool=self.state.pool.id,
             floor=index.floor,
             after=after,
-            ids=tuple(row.id for row in index.rows(start, stop)),
+            ids=index.ids(start, stop),
             next=max(after, stop),
             frozen_window=None if position is None else frozen,
             frozen_position=position or 0,
