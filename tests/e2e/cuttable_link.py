@@ -23,7 +23,8 @@ class Link:
         self._up.set()
         self._sockets: list[socket.socket] = []
         self._closed = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def cut(self) -> None:
         """Hold everything back from now on."""
@@ -36,6 +37,9 @@ class Link:
     def close(self) -> None:
         self._closed = True
         self._up.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(20)
         for each in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 each.close()
@@ -44,11 +48,16 @@ class Link:
         while not self._closed:
             try:
                 near, _ = self._listener.accept()
-                self._up.wait()
-                far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 continue
-            self._sockets += [near, far]
+            self._sockets.append(near)
+            self._up.wait()
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                near.close()
+                continue
+            self._sockets.append(far)
             threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:

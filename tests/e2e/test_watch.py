@@ -82,9 +82,9 @@ def post(home: Path, text: str, *more: str) -> dict[str, Any]:
     return found
 
 
-def wait_for(file: Path) -> None:
-    """A watcher has begun once its state is there."""
-    deadline = time.monotonic() + 30
+def wait_for(file: Path, within_s: float = 30) -> None:
+    """A watcher has begun once its state is there: when the first window after its start is sealed."""
+    deadline = time.monotonic() + within_s
     while not file.exists():
         assert time.monotonic() < deadline, "the watcher never began"
         time.sleep(0.05)
@@ -166,7 +166,7 @@ def test_the_last_message_of_a_topic_sent_while_the_link_was_down_is_shown(tmp_p
     with running([process]), link(port_of(gateway)) as way:
         process.wait_ready()
         watching = Watching(home, f"http://127.0.0.1:{way.port}", state)
-        wait_for(state)
+        wait_for(state, within_s=90)  # a window and its grace
         start_s = next_window_s(home)
         time.sleep(max(0.0, start_s + 1 - time.time()))
         way.cut()
