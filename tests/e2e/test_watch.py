@@ -83,7 +83,7 @@ def post(home: Path, text: str, *more: str) -> dict[str, Any]:
 
 
 def wait_for(file: Path, within_s: float = 30) -> None:
-    """A watcher has begun once its state is there: when the first window after its start is sealed."""
+    """A watcher has begun once its state is there: when a window was sealed after its start."""
     deadline = time.monotonic() + within_s
     while not file.exists():
         assert time.monotonic() < deadline, "the watcher never began"
