@@ -30,6 +30,7 @@ from restante.node.wire.http import build_app
 from restante.node.wire.peers import Peers
 from restante.node.wire.routes_node import common_routes
 from restante.ports import Arrival, Network, Store
+from restante.rules.intake import Verdict
 from restante.rules.window import Pace
 
 GENESIS_S = 1_500_000_000
@@ -95,6 +96,7 @@ class FakeNetwork:
     def __init__(self, clock: SpeedClock) -> None:
         self.connected = True
         self.sent: list[bytes] = []
+        self.verdicts: list[Verdict] = []
         self._clock = clock
         self._queue: asyncio.Queue[list[Arrival]] = asyncio.Queue()
 
@@ -106,8 +108,18 @@ class FakeNetwork:
         while True:
             yield await self._queue.get()
 
-    async def send(self, raw: bytes) -> None:
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts += verdicts
+
+    def send(self, raw: bytes) -> int:
         self.sent.append(raw)
+        return 1
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+    def peers(self) -> list[dict[str, Any]]:
+        return []
 
     async def close(self) -> None:
         pass

@@ -6,7 +6,9 @@ Adapters raise only errors of `restante.errors`.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from restante.rules.intake import Verdict
 
 
 class Clock(Protocol):
@@ -108,8 +110,22 @@ class Network(Protocol):
         """
         ...
 
-    async def send(self, raw: bytes) -> None:
-        """Hand an envelope to the network's peers. Raises Unavailable when there is none."""
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """What reception said of the group that `arrivals` gave last, in its order, once all that
+        was accepted is durable: only that is relayed, and who sent what no peer takes is left."""
+        ...
+
+    def send(self, raw: bytes) -> int:
+        """Queue an envelope for the network's peers: for how many. Raises Unavailable when there
+        is none."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What an operator asks first, and JSON can say; empty when there is nothing to say."""
+        ...
+
+    def peers(self) -> list[dict[str, Any]]:
+        """A row for each peer, those that left lately too."""
         ...
 
     async def close(self) -> None: ...

@@ -121,11 +121,11 @@ class NetworkContract:
             clock.move_to(FIRST_MS)
             await take(network, 1)
             assert network.connected
-            await network.send(b"to the peers")
+            network.send(b"to the peers")
             await network.close()
             assert not network.connected
             with pytest.raises(Unavailable):
-                await network.send(b"to nobody")
+                network.send(b"to nobody")
             await network.close()
 
         asyncio.run(run())

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 from restante import limits
 from restante.errors import ConfigError, Unavailable
 from restante.ports import Arrival, Clock
+from restante.rules.intake import Verdict
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -118,12 +119,22 @@ class TraceNetwork:
                 else:
                     await self._pause(None if row is None else row.arrival_ms)
 
-    async def send(self, raw: bytes) -> None:
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """A trace relays to nobody, and leaves nobody."""
+
+    def send(self, raw: bytes) -> int:
         """Deliver an envelope to this node's own arrivals. Raises Unavailable (`no-peer`)."""
         if not self.connected:
             raise Unavailable("the trace has no connected observer now", code="no-peer")
         self._sent.append(Arrival(self._clock.now_ms(), raw))
         self._wake.set()
+        return 0
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+    def peers(self) -> list[dict[str, Any]]:
+        return []
 
     async def close(self) -> None:
         self._closed = True

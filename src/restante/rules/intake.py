@@ -3,6 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from typing import Literal, NamedTuple
 
 from restante import limits
 from restante.errors import InvalidEncoding, Refused
@@ -11,9 +12,24 @@ from restante.formats.page import topic_key
 from restante.formats.whisper import Keccak
 from restante.rules import valid
 from restante.rules.pool import PoolIndex, Row
-from restante.rules.valid import Facts
+from restante.rules.valid import EnvelopeRefused, Facts
 
 Record = tuple[int, bytes]  # arrival_ms, raw
+
+
+class Verdict(NamedTuple):
+    """What reception said of one arrival.
+
+    code: `accepted`, `repeat`, or what it was refused with (rules.valid.CODES);
+    severity: what geth does with the peer that sent it; facts: of an accepted one.
+    """
+
+    code: str
+    severity: Literal["disconnect", "drop", ""] = ""
+    facts: Facts | None = None
+
+
+REPEAT = Verdict("repeat")
 
 
 class Intake:
@@ -27,6 +43,8 @@ class Intake:
         self._refused: OrderedDict[bytes, str] = OrderedDict()
         self._fresh: dict[int, bytes] = {}
         self.outcomes: Counter[str] = Counter()
+        self.verdicts: list[Verdict] = []
+        """Of what was last observed, in its order."""
 
     def bodies(self, durable: Callable[[Row], bytes]) -> Callable[[Row], bytes]:
         """Bodies of rows, those too whose `Append` this very handler only answers."""
@@ -48,18 +66,20 @@ class Intake:
         """Apply the reception rules at each envelope's own arrival; answer what was pooled."""
         self._fresh.clear()  # what was appended before is durable by now
         pooled: list[Record] = []
+        verdicts = self.verdicts = []
         for arrival_ms, raw in arrivals:
             id_ = sha256(raw).digest()
             if id_ in self._index:
-                self.outcomes["repeat"] += 1
+                verdicts.append(REPEAT)
                 continue
             try:
                 facts = valid.receive(raw, arrival_ms, self._d, self._keccak, id_)
-            except (Refused, InvalidEncoding) as refusal:
-                self.outcomes[refusal.code] += 1
+            except EnvelopeRefused as refusal:
+                verdicts.append(Verdict(refusal.code, refusal.severity))
                 continue
             pooled.append((self._append(facts, arrival_ms, raw), raw))
-            self.outcomes["accepted"] += 1
+            verdicts.append(Verdict("accepted", "", facts))
+        self.outcomes.update(verdict.code for verdict in verdicts)
         return pooled
 
     def admit(

@@ -106,7 +106,7 @@ def test_connected_follows_the_truth_file() -> None:
     clock.move_to(1795365790008)
     assert not network.connected
     with pytest.raises(Unavailable) as caught:
-        asyncio.run(network.send(b"x"))
+        network.send(b"x")
     assert caught.value.code == "no-peer"
 
 
@@ -125,7 +125,7 @@ def test_what_is_sent_comes_back_in_its_place(tmp_path: Path) -> None:
         clock = StepClock(FIRST_MS)
         network = TraceNetwork([Source(path)], clock)
         clock.move_to(FIRST_MS + 10)
-        await network.send(b"mine")
+        network.send(b"mine")
         clock.move_to(FIRST_MS + 30)
         first = await take(network, 3)
         await network.close()
@@ -147,7 +147,7 @@ def test_sending_wakes_a_consumer_after_the_last_row(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(take(network, 1))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        await network.send(b"mine")
+        network.send(b"mine")
         assert await waiting == [(FIRST_MS, b"mine")]
         await network.close()
 

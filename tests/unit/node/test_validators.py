@@ -1,7 +1,7 @@
 """Validators at work in one process: decide, share, start, halt (design §3 and §8)."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from restante.formats import entry as entries
 from restante.formats.keys import SigningKey
 from restante.node.durable.state import State
 from restante.node.home import Home
+from restante.rules.intake import REPEAT, Verdict
 from restante.rules.window import Pace
 
 QUICK = Pace(grace_ms=2_000, step_ms=2_000)
@@ -35,6 +36,31 @@ def test_four_validators_decide_and_publish_the_same_log(tmp_path: Path) -> None
             assert local.members("v1", 0) == {id_of(raw) for raw in seen}
             note = local.parties["v3"].state.archive.read("checkpoint")
             assert local.policy.verify_checkpoint(note).size >= 1
+
+    go(scenario())
+
+
+def test_the_network_hears_what_reception_said_once_it_is_durable(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        local = LocalSet.create(tmp_path, 1)
+        async with opened(local):
+            party = local.parties["v1"]
+            raw = local.envelope(1)
+            durable: list[int] = []
+            hear = party.network.judged
+
+            def judged(verdicts: Sequence[Verdict]) -> None:
+                durable.append(party.state.pool.size)
+                hear(verdicts)
+
+            party.network.judged = judged  # type: ignore[method-assign]
+            party.network.bring(raw, b"junk", raw)
+            await local.until(lambda: len(party.network.verdicts) == 3)
+            first, junk, again = party.network.verdicts
+            assert (first.code, first.facts and first.facts.id) == ("accepted", id_of(raw))
+            assert (junk.code, junk.severity) == ("rlp-not-list", "disconnect")
+            assert again == REPEAT
+            assert durable == [1]
 
     go(scenario())
 

@@ -4,7 +4,6 @@ Nobody trusts it, and it listens to nothing but its operator (step 2 and 4 of an
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from restante.node.proposer.follower import Follower
 from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
+from restante.node.wire.routes_node import HandedIn, sent_on
 from restante.ports import Arrival, Clock, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
@@ -85,20 +85,19 @@ class Outsider:
             tasks.create_task(self._follow(base))
             tasks.create_task(self._propose(base))
 
-    def hand_in(self, raw: bytes) -> bytes:
-        """Pool an envelope that its author hands in; its id. Raises Refused."""
+    def hand_in(self, raw: bytes) -> HandedIn:
+        """Pool an envelope that its author hands in, and send it on. Raises Refused."""
         now_ms = self._clock.now_ms()
         facts = valid.receive(raw, now_ms, self.d, self._keccak)
         self._persist(self._observed([(now_ms, raw)]))
-        if self._network is not None:
-            self._spawn(_quietly(self._network.send(raw)))
-        return facts.id
+        return HandedIn(facts.id, sent_on(self._network, raw))
 
     # --- loops ------------------------------------------------------------------------------
 
     async def _observe(self, network: Network) -> None:
         async for group in network.arrivals():
             self._persist(self._observed(group))
+            network.judged(self.intake.verdicts)
             self._behind_ms = max(0, self._clock.now_ms() - group[-1].arrival_ms)
 
     async def _follow(self, base: Base) -> None:
@@ -246,9 +245,3 @@ class Outsider:
             "connected": self._network is None or self._network.connected,
             "reasons": reasons,
         }
-
-
-async def _quietly(send: Coroutine[Any, Any, None]) -> None:
-    """It is pooled here whatever the network says."""
-    with contextlib.suppress(Unavailable):
-        await send

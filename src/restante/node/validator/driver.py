@@ -293,6 +293,7 @@ class ValidatorNode:
             while self.pool_full:  # noqa: ASYNC110 room comes by release, a file at a time
                 await asyncio.sleep(limits.RETRY_MAX_S)
             self.carry(self.machine.observed(group, self.clock.now_ms()))
+            network.judged(self.machine.intake.verdicts)
             self.behind_ms = max(0, self.clock.now_ms() - group[-1].arrival_ms)
 
     async def _check_engine(self) -> None:

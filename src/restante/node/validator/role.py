@@ -1,16 +1,13 @@
 """The validator role: a node, what is around it, and the routes that show it."""
 
 import asyncio
-import contextlib
 import logging
 import threading
-from collections.abc import Coroutine
 from typing import Any
 
 from starlette.routing import BaseRoute
 
 from restante import limits
-from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.contact import ContactNote
 from restante.formats.keys import SigningKey
@@ -25,7 +22,7 @@ from restante.node.validator.watch import Watch
 from restante.node.waiting import Stopped, in_thread, retries
 from restante.node.wire.reception import Reception
 from restante.node.wire.routes_archive import ArchiveReader, archive_routes
-from restante.node.wire.routes_node import NodeRoutes
+from restante.node.wire.routes_node import HandedIn, NodeRoutes, sent_on
 from restante.ports import Network, Store
 from restante.rules import actions as act
 
@@ -64,7 +61,6 @@ class Validating:
         self.cosignatures = Cosignatures(node.d, key, origin, state, node.peers)
         self.reception = Reception(node)
         self.watch = Watch(node.d, key, state, node.clock, self._connected)
-        self._sending: asyncio.TaskGroup | None = None
         self._release_every = min([limits.RETENTION_EVERY, *(n for n, _ in node.d.levels)])
         node.committed = self._committed
         node.cosigned = self._cosigned
@@ -91,7 +87,6 @@ class Validating:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            self._sending = tasks
             tasks.create_task(self.node.run(self._network))
             tasks.create_task(self.reception.run())
             tasks.create_task(self.cosignatures.run())
@@ -138,12 +133,9 @@ class Validating:
                 node.carry(node.machine.cosigned_by_k(size, root, node.clock.now_ms()))
                 return
 
-    def hand_in(self, raw: bytes) -> bytes:
-        """Pool an envelope durably, and send it on to the network; its id. Raises as the node."""
-        id_ = self.node.hand_in(raw)
-        if self._network is not None and self._sending is not None:
-            self._sending.create_task(_quietly(self._network.send(raw)))
-        return id_
+    def hand_in(self, raw: bytes) -> HandedIn:
+        """Pool an envelope durably, and send it on to the network. Raises as the node."""
+        return HandedIn(self.node.hand_in(raw), sent_on(self._network, raw))
 
     def routes(self) -> list[BaseRoute]:
         """Everything that this validator answers."""
@@ -275,9 +267,3 @@ class Validating:
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]
         return [{"code": code, "message": message} for code, message in reasons]
-
-
-async def _quietly(send: Coroutine[Any, Any, None]) -> None:
-    """It is pooled here whatever the network says, and R7 takes it to the other validators."""
-    with contextlib.suppress(Unavailable):
-        await send

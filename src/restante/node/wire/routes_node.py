@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from restante import limits
+from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.exchange import BodiesRequest, encode_bodies
 from restante.formats.message import Certificate
@@ -22,8 +23,17 @@ from restante.node.wire.http import RequestRefused, dag_cbor, error_response, nu
 from restante.node.wire.peers import BODIES_TYPE
 from restante.node.wire.quota import Rate, source_of
 from restante.node.wire.reception import Reception, check_window, parse_hex, proposal_max_bytes
+from restante.ports import Network
 
-HandIn = Callable[[bytes], bytes]
+
+class HandedIn(NamedTuple):
+    """id: of an envelope that is pooled durably; peers: of the network that it was queued for."""
+
+    id: bytes
+    peers: int
+
+
+HandIn = Callable[[bytes], HandedIn]
 Status = Callable[[], dict[str, Any]]
 Ready = Callable[[], Awaitable[list[dict[str, str]]]]
 # While one of these holds, a validator signs nothing, and a proposer proposes nothing.
@@ -146,7 +156,8 @@ def common_routes(
                 429, "rate", f"at most {limits.ENVELOPE_RATE_PER_S} envelopes/s are taken from you"
             )
         raw = await read_body(request, max_envelope_bytes)
-        return _json({"id": hand_in(raw).hex()}, 202)
+        done = hand_in(raw)
+        return _json({"id": done.id.hex(), "peers": done.peers}, 202)
 
     return [
         Route("/status", show, methods=["GET"]),
@@ -154,6 +165,17 @@ def common_routes(
         Route("/readiness", readiness, methods=["GET"]),
         Route("/envelopes", envelopes, methods=["POST"]),
     ]
+
+
+def sent_on(network: Network | None, raw: bytes) -> int:
+    """How many of the network's peers it was queued for. With none it is pooled all the same, and
+    R7 takes it to the other validators."""
+    if network is None:
+        return 0
+    try:
+        return network.send(raw)
+    except Unavailable:
+        return 0
 
 
 def blocking(status: dict[str, Any]) -> list[dict[str, str]]:
