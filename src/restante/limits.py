@@ -326,6 +326,11 @@ FOLLOW_CHECKPOINT_S = 1.0
 FOLLOW_GRACE_S = 3.0
 # The same for one who waits for an envelope of its own, which is over soon.
 FOLLOW_OWN_S = 0.25
+# Ids that a watcher remembers having shown, so that what came live is not shown again when it is
+# sealed: five minutes of 300/s, some 10 MB.
+WATCH_SHOWN_IDS = 100_000
+# What may wait to be printed, of the index and of peers together.
+WATCH_AHEAD = 256
 
 # Segments that a mirror reads at once: enough to hide a long way, few enough not to be a flood.
 MIRROR_WORKERS = 8
@@ -400,3 +405,70 @@ AWAY_WINDOWS = 4
 AWAY_ASKS = 8
 # Blocks of roll-ups whose places a gateway remembers, at 49 bytes: three hours of 4 GiB.
 GATEWAY_SECTIONS = 200_000
+
+# --- networks/whisper: shh/6 with peers ----------------------------------------------------------
+# A status, PoW requirement, filter or rate-limit message has at most some 100 bytes.
+SHH_CONTROL_MAX_BYTES = 4_096
+# A messages response names at most every envelope of one of our packets (SHH_PACKET_BYTES).
+SHH_RESPONSE_MAX_BYTES = 1024 * 1024
+SHH_RESPONSE_MAX_ITEMS = 8_192
+# Every shh peer sends its Status at once; geth gives its whole handshake as long.
+SHH_STATUS_S = 5.0
+# geth's broadcast tick; and how soon a peer is served again that had no room for all.
+SHH_TICK_S = 0.3
+SHH_TICK_BUSY_S = 0.05
+# A packet that is relayed closes above this: a peer that reads 15 kB/s has it before anything in it
+# is so old (20 s past its expiry) that geth would cut us off. One envelope may be larger, below the
+# 1 MiB that every peer takes.
+SHH_PACKET_BYTES = 256 * 1024
+# While so much is not written out, a peer is given nothing more: it has its envelopes in time.
+SHH_BACKLOG_BYTES = 256 * 1024
+# Relayed to one peer in one tick: 10 ms of work at most, so that nobody waits for one busy peer.
+SHH_TICK_BYTES = 4 * 1024 * 1024
+# Envelopes looked at for one peer in one tick, some 4 ms: a peer that joins walks through all.
+SHH_TICK_LOOKS = 16_384
+# Envelopes kept for peers that join or are slow: a window of 300,000 in 26 s, some 60 MB besides
+# their bytes. Beyond these the oldest are relayed no more.
+SHH_LIVE_ENVELOPES = 262_144
+SHH_LIVE_BYTES = 256 * 1024 * 1024
+# Ids remembered after that, so that a repeat costs one hash: twice so many are 50 MB.
+SHH_FADED_IDS = 262_144
+# Envelopes of one peer that wait for their time (sent ahead of the clock, or worked scantily).
+SHH_HELD = 16_384
+# What peers brought and reception has not judged: reading stops above it, and goes on below half.
+# A packet that was begun (16 MiB) still comes in.
+SHH_QUEUE_BYTES = 32 * 1024 * 1024
+# What an envelope costs in memory besides its bytes: small ones must not be free.
+SHH_ENVELOPE_OVERHEAD_BYTES = 300
+# Arrivals handed on at once: enough to share one fsync, few enough not to hold the loop.
+SHH_GROUP_ENVELOPES = 1_024
+SHH_GROUP_BYTES = 4 * 1024 * 1024
+# Under load groups are at least so far apart, so that they share their fsyncs.
+SHH_LINGER_S = 0.02
+# What a peer may make us do for nothing, in units of one hash (3 µs): a repeat of its own is one,
+# a refused envelope ten, a message that brings nothing ten, a new filter five hundred. The burst is
+# a maximal packet of repeats, or 10,000 that only our own rules refuse; the rate is 0.6 % of a core.
+SHH_USELESS_BURST = 100_000
+SHH_USELESS_PER_S = 2_000
+# Requests to the mail server by one peer: clients ask for page after page, each a round trip.
+SHH_REQUESTS_PER_S = 5
+SHH_REQUESTS_BURST = 50
+# Peers that left, as `restante peers` shows them.
+SHH_DEPARTED = 64
+# Inbound peers at once, unless the operator says otherwise: geth's own default.
+SHH_PEERS = 50
+# A static peer is dialled again after at least and at most so long, half as much again by lot: the
+# first within a client's patience, the last seldom enough for a host that is gone.
+SHH_REDIAL_FIRST_S = 0.5
+SHH_REDIAL_MAX_S = 30.0
+# A link that held so long was good: dialling begins anew with the shortest pause.
+SHH_LINK_GOOD_S = 30.0
+# Ages by which the clock is judged, of each peer; what a peer brings at first is its old pool.
+SKEW_AGES = 32
+SKEW_FRESH_AFTER_S = 5.0
+# An older word says nothing of the clock as it is now.
+SKEW_MEMORY_S = 600.0
+# Ages that one peer must have given before it counts.
+SKEW_MIN_AGES = 5
+# Topics whose bloom bits are remembered: where peers filter, an envelope is tested for each.
+BLOOM_TOPICS_CACHED = 16_384
