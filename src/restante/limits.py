@@ -433,8 +433,9 @@ SHH_LIVE_ENVELOPES = 262_144
 SHH_LIVE_BYTES = 256 * 1024 * 1024
 # Ids remembered after that, so that a repeat costs one hash: twice so many are 50 MB.
 SHH_FADED_IDS = 262_144
-# Envelopes of one peer that wait for their time (sent ahead of the clock, or worked scantily).
-SHH_HELD = 16_384
+# Envelopes that wait for their time (sent ahead of the clock, or worked scantily) for one peer: half
+# of what is looked at in a tick.
+SHH_HELD = 8_192
 # What peers brought and reception has not judged: reading stops above it, and goes on below half.
 # A packet that was begun (16 MiB) still comes in.
 SHH_QUEUE_BYTES = 32 * 1024 * 1024
@@ -447,7 +448,7 @@ SHH_GROUP_BYTES = 4 * 1024 * 1024
 SHH_LINGER_S = 0.02
 # What a peer may make us do for nothing, in units of one hash (3 µs): a repeat of its own is one,
 # a refused envelope ten, a message that brings nothing ten, a new filter five hundred. The burst is
-# a maximal packet of repeats, or 10,000 that only our own rules refuse; the rate is 0.6 % of a core.
+# a maximal packet of repeats, or 10,000 that only our own rules refuse; the rate, 0.6 % of a core.
 SHH_USELESS_BURST = 100_000
 SHH_USELESS_PER_S = 2_000
 # Requests to the mail server by one peer: clients ask for page after page, each a round trip.
@@ -472,3 +473,49 @@ SKEW_MEMORY_S = 600.0
 SKEW_MIN_AGES = 5
 # Topics whose bloom bits are remembered: where peers filter, an envelope is tested for each.
 BLOOM_TOPICS_CACHED = 16_384
+
+# --- rlpx ----------------------------------------------------------------------------------------
+# An auth has some 300 bytes and 100 to 300 of padding (EIP-8); the rest is room for later versions.
+RLPX_HANDSHAKE_MAX_BYTES = 2_048
+# geth's bound on hello and all that comes before both sides have agreed.
+RLPX_BASE_MAX_BYTES = 2_048
+# devp2p v5: uncompressed, before anything is taken apart.
+RLPX_MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+# What snappy can make of a byte: a copy of three bytes stands for 64. Lengths that claim more lie.
+RLPX_SNAPPY_RATIO = 22
+# Fields of a hello, its capabilities, and the name that a peer gives itself: geth offers four.
+RLPX_HELLO_ITEMS = 32
+RLPX_CAPABILITIES = 64
+RLPX_CLIENT_BYTES = 256
+# 128 digits, a host name of 253 characters and what is around them.
+RLPX_ENODE_CHARACTERS = 512
+# From the connection to hello, in all: geth's handshake time-out.
+RLPX_CONNECT_S = 5.0
+RLPX_HANDSHAKE_S = 5.0
+# geth's figures: a ping, and the silence after which a peer is gone. Silent is who ends no message,
+# so a byte a second is silence too.
+RLPX_PING_S = 15.0
+RLPX_SILENT_S = 30.0
+# Who takes nothing for so long does not read: geth's write time-out.
+RLPX_STALL_S = 20.0
+# What may wait for one peer: room for a few packets below 1 MiB. Mail waits for `backlog_bytes`.
+RLPX_BACKLOG_BYTES = 8 * 1024 * 1024
+# Until the other end has read why we leave.
+RLPX_CLOSE_S = 2.0
+# Inbound peers at once: geth's default for all. Those that are configured come on top.
+RLPX_INBOUND = 50
+RLPX_INBOUND_PER_ADDRESS = 8
+# Connections that have not said hello: twice what 50 peers that return at once would be.
+RLPX_HANDSHAKES = 128
+RLPX_HANDSHAKES_PER_ADDRESS = 16
+# Inbound connections of one address: a burst, and one each second; and how long one that broke the
+# protocol is not heard. geth waits 30 s between any two. Loopback and private networks are exempt.
+RLPX_ACCEPT_BURST = 16
+RLPX_ACCEPT_PER_S = 1.0
+RLPX_BARRED_S = 30.0
+# Addresses remembered for that; those forgotten first have been quiet for longest.
+RLPX_ADDRESSES = 4_096
+# Bytes of messages that are not whole yet, of all peers: four of the largest. Less than a read's
+# worth is not counted.
+RLPX_UNFINISHED_BYTES = 64 * 1024 * 1024
+RLPX_UNFINISHED_FREE_BYTES = 256 * 1024

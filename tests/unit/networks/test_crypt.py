@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from restante.errors import ConfigError
 from restante.formats import whisper
+from restante.networks.rlpx import ecies
 from restante.networks.whisper import crypt
 from restante.networks.whisper.keccak import keccak256
 
@@ -189,7 +190,7 @@ def test_wrong_keys_are_the_callers_mistake() -> None:
 
 
 def test_ecies_authenticates_what_is_not_sent() -> None:
-    sealed = crypt.ecies_encrypt(b"auth", crypt.public_key(BOB), b"\x01\x02")
-    assert crypt.ecies_decrypt(sealed, BOB, b"\x01\x02") == b"auth"
+    sealed = ecies.encrypt(b"auth", crypt.public_key(BOB), b"\x01\x02")
+    assert ecies.decrypt(sealed, BOB, b"\x01\x02") == b"auth"
     with pytest.raises(crypt.NotDecrypted):
-        crypt.ecies_decrypt(sealed, BOB)
+        ecies.decrypt(sealed, BOB)

@@ -10,20 +10,21 @@ refuses those). This encryption is Whisper's: it hides payload and author, not t
 """
 
 import hashlib
-import hmac
 import secrets
 from dataclasses import dataclass
 
 import coincurve
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from restante.errors import ConfigError, Invalid
+from restante.errors import ConfigError
+from restante.networks.rlpx import ecies
+from restante.networks.rlpx.ecies import NotDecrypted
 from restante.networks.whisper.keccak import keccak256
 
+NotDecrypted = ecies.NotDecrypted
+
 SYMMETRIC_KEY_BYTES = 32
-PUBLIC_KEY_BYTES = 65
 SIGNATURE_BYTES = 65
 # geth's number, and not 65,536.
 PASSWORD_ROUNDS = 65_356
@@ -33,15 +34,7 @@ _SIGNED = 4
 _LENGTH_BITS = 3
 _GCM_NONCE = 12
 _GCM_TAG = 16
-_IV = 16
-_MAC = 32
 _MAX_PAYLOAD_BYTES = 2**24 - 1
-
-
-class NotDecrypted(Invalid):
-    """Not for this key, or altered, or not Whisper's plaintext layout."""
-
-    code = "not-decrypted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,7 @@ def topic_of_name(name: str) -> bytes:
 
 def public_key(private_key: bytes) -> bytes:
     """Uncompressed public key (65 bytes) of a private key (32). Raises ConfigError."""
-    return _private(private_key).public_key.format(compressed=False)
+    return ecies.private(private_key).public_key.format(compressed=False)
 
 
 def encrypt_symmetric(payload: bytes, key: bytes, *, sign_with: bytes | None = None) -> bytes:
@@ -93,38 +86,12 @@ def decrypt_symmetric(data: bytes, key: bytes) -> Message:
 
 def encrypt_asymmetric(payload: bytes, to: bytes, *, sign_with: bytes | None = None) -> bytes:
     """An envelope's data, readable by the holder of the public key `to` (65 bytes)."""
-    return ecies_encrypt(_wrap(payload, sign_with), to)
+    return ecies.encrypt(_wrap(payload, sign_with), to)
 
 
 def decrypt_asymmetric(data: bytes, private_key: bytes) -> Message:
     """Raises NotDecrypted."""
-    return _unwrap(ecies_decrypt(data, private_key))
-
-
-def ecies_encrypt(plain: bytes, to: bytes, mac_data: bytes = b"") -> bytes:
-    """ECIES as RLPx has it. `mac_data` is authenticated and not sent. Raises ConfigError."""
-    ephemeral = coincurve.PrivateKey(secrets.token_bytes(32))
-    encryption_key, mac_key = _shared_keys(ephemeral, _public(to))
-    iv = secrets.token_bytes(_IV)
-    sealed = iv + _aes_ctr(encryption_key, iv, plain)
-    tag = hmac.digest(mac_key, sealed + mac_data, "sha256")
-    return ephemeral.public_key.format(compressed=False) + sealed + tag
-
-
-def ecies_decrypt(data: bytes, private_key: bytes, mac_data: bytes = b"") -> bytes:
-    """The inverse of `ecies_encrypt`. Raises NotDecrypted."""
-    own = _private(private_key)
-    if len(data) < PUBLIC_KEY_BYTES + _IV + _MAC or data[0] != 0x04:
-        raise NotDecrypted("not the layout of a message to a public key")
-    try:
-        ephemeral = coincurve.PublicKey(data[:PUBLIC_KEY_BYTES])
-    except ValueError:
-        raise NotDecrypted("the ephemeral key is not a point of the curve") from None
-    encryption_key, mac_key = _shared_keys(own, ephemeral)
-    sealed, tag = data[PUBLIC_KEY_BYTES:-_MAC], data[-_MAC:]
-    if not hmac.compare_digest(hmac.digest(mac_key, sealed + mac_data, "sha256"), tag):
-        raise NotDecrypted("not encrypted to this key, or altered")
-    return _aes_ctr(encryption_key, sealed[:_IV], sealed[_IV:])
+    return _unwrap(ecies.decrypt(data, private_key))
 
 
 def _wrap(payload: bytes, sign_with: bytes | None) -> bytes:
@@ -139,7 +106,7 @@ def _wrap(payload: bytes, sign_with: bytes | None) -> bytes:
     body += secrets.token_bytes(_PADDED_TO - (len(body) + trailer) % _PADDED_TO)
     if sign_with is None:
         return body
-    return body + _private(sign_with).sign_recoverable(keccak256(body), hasher=None)
+    return body + ecies.private(sign_with).sign_recoverable(keccak256(body), hasher=None)
 
 
 def _unwrap(plain: bytes) -> Message:
@@ -173,35 +140,7 @@ def _recover(signed: bytes, signature: bytes) -> bytes:
     return key.format(compressed=False)
 
 
-def _shared_keys(own: coincurve.PrivateKey, other: coincurve.PublicKey) -> tuple[bytes, bytes]:
-    """AES-128 key and MAC key: NIST concat KDF with SHA-256 over the shared x-coordinate."""
-    x = other.multiply(own.secret).format(compressed=False)[1:33]
-    material = hashlib.sha256(b"\x00\x00\x00\x01" + x).digest()
-    return material[:16], hashlib.sha256(material[16:]).digest()
-
-
-def _aes_ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
-    cipher = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
-    return cipher.update(data) + cipher.finalize()
-
-
 def _aes_gcm(key: bytes) -> AESGCM:
     if len(key) != SYMMETRIC_KEY_BYTES:
         raise ConfigError(f"a symmetric key of {len(key)} bytes, it has 32")
     return AESGCM(key)
-
-
-def _private(key: bytes) -> coincurve.PrivateKey:
-    if len(key) != 32:
-        raise ConfigError(f"a private key of {len(key)} bytes, it has 32")
-    try:
-        return coincurve.PrivateKey(key)
-    except ValueError:
-        raise ConfigError("not a private key of secp256k1") from None
-
-
-def _public(key: bytes) -> coincurve.PublicKey:
-    try:
-        return coincurve.PublicKey(key)
-    except ValueError:
-        raise ConfigError("not a public key of secp256k1") from None
