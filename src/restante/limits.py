@@ -433,8 +433,8 @@ SHH_LIVE_ENVELOPES = 262_144
 SHH_LIVE_BYTES = 256 * 1024 * 1024
 # Ids remembered after that, so that a repeat costs one hash: twice so many are 50 MB.
 SHH_FADED_IDS = 262_144
-# Envelopes that wait for their time (sent ahead of the clock, or worked scantily) for one peer: half
-# of what is looked at in a tick.
+# Envelopes that wait for their time (sent ahead of the clock, or worked scantily) for one peer: as
+# half of what is looked at in a tick.
 SHH_HELD = 8_192
 # What peers brought and reception has not judged: reading stops above it, and goes on below half.
 # A packet that was begun (16 MiB) still comes in.

@@ -1,7 +1,7 @@
 """Bloom filters over topics, as geth builds and tests them: 64 bytes, three bits a topic.
 
-Bit j of a topic is topic[j], plus 256 where bit j of topic[3] is set. A filter is held as an integer
-whose bit i is bloom bit i (byte i // 8, lowest bit first), so that a test is one operation.
+Bit j of a topic is topic[j], plus 256 where bit j of topic[3] is set. A filter is held as an
+integer whose bit i is bloom bit i (byte i // 8, lowest bit first), so that a test is one operation.
 
 geth *assigns* each bit to its byte, it does not add it: where two of the three fall into one byte,
 only the later one is left (4 % of all topics). Testing an envelope does the same, since fewer bits
@@ -48,9 +48,7 @@ def matches(filter_: int, sample_: int) -> bool:
 def decode(data: bytes) -> int:
     """The filter that 64 bytes stand for. Raises InvalidEncoding `bloom-length`."""
     if len(data) != FILTER_BYTES:
-        raise InvalidEncoding(
-            f"a bloom filter of {len(data)} bytes, it has 64", code="bloom-length"
-        )
+        raise InvalidEncoding(f"a filter of {len(data)} bytes, it has 64", code="bloom-length")
     return int.from_bytes(data, "little")
 
 

@@ -1,7 +1,7 @@
 """The messages of shh/6: codes and payloads, strictly read.
 
-    0   status       [6, PoW, bloom, light, confirmations, [3 rate limits]]   the last two: status-go
-    1   envelopes    [envelope, …]                                    formats.whisper.parse_packet
+    0   status       [6, PoW, bloom, light, confirmations, [3 rate limits]]; status-go's last two
+    1   envelopes    [envelope, …]: formats.whisper.parse_packet
     2   PoW          the float64's bits as an integer
     3   bloom        64 bytes
     11  batch taken  Keccak of a code-1 payload
@@ -127,7 +127,7 @@ def encode_batch_taken(batch_hash: bytes) -> bytes:
 
 
 def parse_batch_taken(payload: bytes) -> bytes:
-    """The hash of the packet that a peer took. Raises InvalidEncoding `batch-malformed`, `rlp-…`."""
+    """The hash of a packet that a peer took. Raises InvalidEncoding `batch-malformed`, `rlp-…`."""
     return _hash(_decode(payload), "batch-malformed")
 
 
