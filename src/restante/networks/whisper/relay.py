@@ -10,6 +10,7 @@ A peer walks along the log from its own place, so that a tick costs what is new,
 from math import ldexp
 
 from restante import limits
+from restante.errors import InvalidEncoding
 from restante.formats import whisper
 from restante.formats.whisper import Keccak
 from restante.networks.whisper import bloom
@@ -92,7 +93,7 @@ class Relay:
         that wraps around."""
         try:
             found = whisper.scan(live.raw)
-        except whisper.InvalidEncoding:
+        except InvalidEncoding:
             found = None
         if found is None or found.ttl_s == 0 or found.expiry_s < found.ttl_s:
             self.forget(live)

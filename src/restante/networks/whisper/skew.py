@@ -1,7 +1,7 @@
 """Whether this machine's clock is off against those of its peers. Pure.
 
-Two witnesses. The *ages* (arrival less sent time) of fresh envelopes: gossip takes a second or two, so
-that ages around 30 s say that our clock is ahead by as much, and negative ones that it is behind.
+Two witnesses. The *ages* (arrival less sent time) of fresh envelopes: gossip takes a second or two,
+so that ages around 30 s say that our clock is ahead by as much, and negative ones that it is behind.
 And peers' word: status-go answers a packet with "time not synced" where ours is out of time there.
 
 Who lies gains little: the operator is told what is not so, and `vouched` (below) is decided by the
@@ -18,8 +18,8 @@ from restante import limits
 # A clock that is behind shows in what comes from the future: half of it by so much. Authors' own
 # clocks are off, too, and so it takes half of what comes.
 BEHIND_S = 3.0
-# A clock that is ahead shows in what is old: mining after the time was written takes seconds, relays
-# one, so that it takes three quarters of what comes, and more of a difference.
+# A clock that is ahead shows in what is old: mining after the time was written takes seconds, and
+# relaying one, so that it takes three quarters of what comes, and more of a difference.
 AHEAD_S = 5.0
 # Envelopes of others that arrived in time, for each out of time, before a peer alone is at fault.
 VOUCHED_RATIO = 3
@@ -62,7 +62,10 @@ class Witness:
         if now_s - self.since_s < limits.SKEW_FRESH_AFTER_S:
             return  # its pool of old, which says nothing of any clock
         self._ages.append((now_s, age_s))
-        (self._in_time if in_time else self._out_of_time).append(now_s)
+        if not in_time:
+            self._out_of_time.append(now_s)
+        elif -BEHIND_S <= age_s <= AHEAD_S:  # a long TTL is taken by a clock that is off, too
+            self._in_time.append(now_s)
 
     def complained(self, now_s: float) -> None:
         """It said that what we sent is out of time."""
@@ -76,7 +79,7 @@ class Witness:
         return then is not None and now_s - then <= limits.SKEW_MEMORY_S
 
     def counts(self, now_s: float) -> tuple[int, int]:
-        """How many it brought in time lately, and out of time."""
+        """How many it brought lately that are fresh, and that are out of time."""
         since = now_s - limits.SKEW_MEMORY_S
         return (
             sum(then >= since for then in self._in_time),
