@@ -1,12 +1,12 @@
 """`restante init`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from restante.cli.levels import levels_option, read_levels
 from restante.cli.output import reports, show_json
+from restante.cli.parameters import read_levels, read_parameters, set_parameters
 from restante.cli.passphrase import choose, passphrase_file
 from restante.cli.place import node_path
 
@@ -18,18 +18,14 @@ if TYPE_CHECKING:
 @click.argument("directory", required=False)
 @click.option("--name", help="The validator's name (solo), or with --set the proposer's.")
 @click.option(
-    "--port", type=click.IntRange(0, 65534), default=8420, show_default=True,
-    help="Where the node listens; the gateway takes the next one.",
+    "--port", type=click.IntRange(0, 65533), default=8420, show_default=True,
+    help="Where the node listens; the gateway and Whisper take the next two.",
 )  # fmt: skip
 @click.option(
     "--network", default="none", show_default=True,
-    help="none, or trace:FILE[,FILE…], relative to where you are.",
+    help="none, whisper, or trace:FILE[,FILE…], relative to where you are.",
 )  # fmt: skip
-@click.option(
-    "--window", "window_s", type=click.IntRange(1, 3600),
-    help="Length of a window in seconds (30); fixed for good.",
-)  # fmt: skip
-@levels_option
+@set_parameters
 @click.option(
     "--set", "files", type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with the `descriptor` and `policy` of a set that this node is no validator of.",
@@ -48,14 +44,13 @@ def init(
     name: str | None,
     port: int,
     network: str,
-    window_s: int | None,
-    levels: str | None,
     files: Path | None,
     role: str | None,
     peers: tuple[str, ...],
     seal: bool,
     passphrase_file: Path | None,
     as_json: bool,
+    **parameters: Any,
 ) -> None:
     """Make a node of your own in DIRECTORY: a validator set of one, with its keys (mode 0600), an
     annotated configuration, and everything it stores. Nothing is ever overwritten.
@@ -70,6 +65,7 @@ def init(
     Examples:
       restante init ~/restante
       restante init --seal ~/restante
+      restante init --network whisper --pow-floor 0.002 ~/restante
       restante init --network trace:traces/whisper/observer1.jsonl.gz ./replayed
       restante init --set ./set --role gateway ~/gateway
       restante init --set ./set --role proposer --port 8430 ~/proposer
@@ -80,17 +76,19 @@ def init(
 
     if (files is None) != (role is None) or (files is None and peers):
         raise ConfigError("--role and --peer go with --set, and --set with --role")
-    if files is not None and (window_s is not None or levels is not None):
-        raise ConfigError("windows and levels are the set's: leave --window and --levels out")
+    if files is not None and (given := [n for n, value in parameters.items() if value is not None]):
+        options = ", ".join(f"--{name.removesuffix('_s').replace('_', '-')}" for name in given)
+        raise ConfigError(f"the set has been made, and {options} with it: leave that out")
     home = Home(node_path(directory))
     values: dict[str, Value] = {
         "listen.port": port,
         "gateway.port": port + 1 if port else 0,
+        "whisper.port": port + 2 if port else 0,
         "network.source": check_network(network, Path.cwd()),
     }
     secret = choose(passphrase_file) if seal else None
     if files is None:
-        _alone(home.path, name or "solo", values, window_s or 30, secret, levels)
+        _alone(home.path, name or "solo", values, secret, parameters)
     else:
         _outside(home.path, files, name or "proposer", role or "", peers, values, secret)
     d = home.read_descriptor()
@@ -114,9 +112,8 @@ def _alone(
     path: Path,
     name: str,
     values: "dict[str, Value]",
-    window_s: int,
     passphrase: str | None,
-    levels: str | None,
+    parameters: dict[str, Any],
 ) -> None:
     from restante.node.home import Home
     from restante.node.setup import create_node
@@ -125,9 +122,9 @@ def _alone(
         Home(path),
         name,
         {**values, "stores": {"folder": "folder:stores/folder"}},
-        window_s,
         passphrase,
-        read_levels(levels),
+        read_parameters(parameters),
+        read_levels(parameters["levels"]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from restante.errors import ConfigError
+from restante.networks.rlpx.ecies import NotDecrypted
 from restante.networks.whisper import crypt
 
 _KEY = re.compile("(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
@@ -55,13 +56,13 @@ class Opener:
         for key in self._symmetric:
             try:
                 message = crypt.decrypt_symmetric(data, key)
-            except crypt.NotDecrypted:
+            except NotDecrypted:
                 continue
             return Opened(message.payload, message.signer)
         for key in self._private:
             try:
                 message = crypt.decrypt_asymmetric(data, key)
-            except crypt.NotDecrypted:
+            except NotDecrypted:
                 continue
             return Opened(message.payload, message.signer)
         return None

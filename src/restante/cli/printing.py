@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from restante.formats.descriptor import Descriptor
     from restante.rules.query import Found
 
+LIVE = -1
+"""The window of an envelope that came from a peer, and is in no batch that is known yet."""
+
 
 def show_time(time_s: int) -> str:
     """ISO 8601 in UTC, to the second."""
@@ -66,7 +69,7 @@ class JsonLines:
             "id": found.id.hex(),
             "topic": found.topic.hex(),
             "sent_s": found.sent_s,
-            "window": found.window,
+            "window": None if found.window == LIVE else found.window,
             "raw": found.raw.hex(),
         }
         if self._open is not None:
@@ -127,7 +130,8 @@ class TextLines:
         """One of the answer, and where its proof was saved."""
         click.echo(
             f"{show_time(found.sent_s)}  {found.topic.hex()}  {found.id.hex()[:16]}  "
-            f"window {found.window}  {len(found.raw)} bytes"
+            f"{'live' if found.window == LIVE else f'window {found.window}'}  "
+            f"{len(found.raw)} bytes"
         )
         if proof is not None:
             click.echo(f"    proof: {printable(str(proof))}")

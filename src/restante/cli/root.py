@@ -24,6 +24,7 @@ COMMANDS = {
     "mirror": ("archive", "mirror", "mirror", "Copy an archive, verified, for anybody to serve."),
     "inspect": ("look", "inspect", "inspect", "Show any object or CID."),
     "status": ("look", "status", "status", "Say how a node is; fails when it is not well."),
+    "peers": ("look", "peers", "peers", "Show the network's peers of a node."),
     "fsck": ("look", "fsck", "fsck", "Prove a node's folder from its bytes."),
     "set": ("validator sets", "sets", "set_", "Make validator keys and sets; join one."),
     "completion": ("shell", "completion", "completion", "Complete words in bash, zsh or fish."),

@@ -1,11 +1,12 @@
 """`restante set …`: validator sets of more than one."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from restante.cli.levels import levels_option, read_levels
 from restante.cli.output import reports, show_json
+from restante.cli.parameters import read_levels, read_parameters, set_parameters
 from restante.cli.passphrase import choose, passphrase_file, unlock
 
 
@@ -94,12 +95,7 @@ def key(
     help="Where a validator is reached; goes into the policy file.",
 )  # fmt: skip
 @click.option("--genesis", type=int, metavar="T", help="Unix time of window 0; by default now.")
-@click.option(
-    "--window", "window_s", type=click.IntRange(1, 3600), help="Length of a window in seconds (30)."
-)
-@levels_option
-@click.option("--ttl-max", type=int, help="Longest TTL that is kept, in seconds (300).")
-@click.option("--pow-floor", type=float, help="Least proof of work (0.2).")
+@set_parameters
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def create(
@@ -109,11 +105,8 @@ def create(
     f: int | None,
     contacts: tuple[str, ...],
     genesis: int | None,
-    window_s: int | None,
-    levels: str | None,
-    ttl_max: int | None,
-    pow_floor: float | None,
     as_json: bool,
+    **parameters: Any,
 ) -> None:
     """Make a validator set in DIRECTORY: `descriptor` (its hash is the set id), `policy` (what
     clients start from; other tools of the transparency-log world read it too) and `origin.key`
@@ -134,13 +127,6 @@ def create(
         keys = [VerifierKey.parse(text) for text in vkeys]
     except InvalidEncoding as error:
         raise ConfigError(f"not a validator's public key: {error}") from error
-    parameters: dict[str, int] = {}
-    if window_s is not None:
-        parameters["window_s"] = window_s
-    if ttl_max is not None:
-        parameters["ttl_max_s"] = ttl_max
-    if pow_floor is not None:
-        parameters["pow_floor_millionths"] = round(pow_floor * 1e6)
     pairs = [name_url(contact) for contact in contacts]
     faulty = (len(keys) - 1) // 3 if f is None else f
     d, policy, origin = new_set(
@@ -148,8 +134,8 @@ def create(
         keys,
         faulty,
         genesis_s=genesis,
-        parameters=parameters,
-        levels=read_levels(levels),
+        parameters=read_parameters(parameters),
+        levels=read_levels(parameters["levels"]),
         contacts=pairs,
     )
     refuse_existing([Home(directory).engine])

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("directory", required=False)
-@click.option("--role", help="validator,proposer,gateway, or some of them.")
-@click.option("--network", help="none, or trace:FILE[,FILE…].")
+@click.option("--role", help="validator,proposer,gateway,mailserver, or some of them.")
+@click.option("--network", help="none, whisper, or trace:FILE[,FILE…].")
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ENODE",
+    help="Observe Whisper through this node, too. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--whisper-port", type=click.IntRange(0, 65535), help="Where Whisper nodes come; 0: any."
+)
 @click.option("--port", type=click.IntRange(0, 65535), help="Where peers and `post` come; 0: any.")
 @click.option("--gateway-port", type=click.IntRange(0, 65535), help="Where clients read; 0: any.")
 @click.option("--clock", help="wall, or replay:FILE.")
@@ -30,6 +37,8 @@ def up(
     directory: str | None,
     role: str | None,
     network: str | None,
+    peers: tuple[str, ...],
+    whisper_port: int | None,
     port: int | None,
     gateway_port: int | None,
     clock: str | None,
@@ -45,7 +54,9 @@ def up(
     \b
     Examples:
       restante up ~/restante
+      restante up --peer enode://<node id>@192.0.2.7:30303 ~/restante
       restante up --role gateway --gateway-port 8080 ~/gateway
+      restante up --role mailserver --peer enode://<node id>@192.0.2.7:30303 ~/gateway
     """
     import asyncio
     import logging
@@ -60,8 +71,11 @@ def up(
     flags: dict[str, Value] = {}
     if role is not None:
         flags["node.roles"] = [each.strip() for each in role.split(",") if each.strip()]
+    if peers and network is None:
+        network = "whisper"
     given: dict[str, Value | None] = {
         "network.source": network,
+        "whisper.port": whisper_port,
         "listen.port": port,
         "gateway.port": gateway_port,
         "clock.source": clock,
@@ -69,6 +83,9 @@ def up(
     }
     flags |= {name: value for name, value in given.items() if value is not None}
     config = load(home.config, os.environ, flags)
+    if peers:
+        dialled = [*config.list_("whisper.peers"), *peers]
+        config = load(home.config, os.environ, {**flags, "whisper.peers": dialled})
     logs.configure(config.text("log.format"))
     log = logging.getLogger("restante")
 

@@ -1,12 +1,6 @@
 """`restante watch`: what arrives for some topics, live, and after a break first what was missed."""
 
-import json
-import signal
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +8,13 @@ import click
 
 from restante import limits
 from restante.cli.output import reports
-from restante.cli.printing import JsonLines, TextLines, opener_of, printable
-from restante.cli.words import parse_topic, sources_named, topic_of_name
-from restante.errors import ConfigError, InvalidEncoding, RestanteError, StateError
+from restante.cli.printing import JsonLines, TextLines, opener_of
+from restante.cli.watched import Place
+from restante.cli.words import async_sources_named, parse_topic, topic_of_name
+from restante.errors import ConfigError, InvalidEncoding
 
 if TYPE_CHECKING:
-    from restante.client import Client
-    from restante.client.follow import Behind
-    from restante.rules.query import Mode, Query
+    from restante.rules.query import Mode
 
 
 @click.command()
@@ -43,6 +36,10 @@ if TYPE_CHECKING:
 @click.option(
     "--mode", type=click.Choice(["bucket", "exact", "all"]), default="bucket", show_default=True,
     help="What is fetched, and so what an observer learns; see restante query --help.",
+)  # fmt: skip
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ENODE",
+    help="Listen to this Whisper node, too: what it carries is shown at once. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--since", type=click.IntRange(min=0), metavar="SIZE",
@@ -73,6 +70,7 @@ def watch(
     topics: Sequence[str],
     names: Sequence[str],
     mode: "Mode",
+    peers: Sequence[str],
     since: int | None,
     state_file: Path | None,
     fresh: bool,
@@ -89,128 +87,51 @@ def watch(
     far was printed is kept on disk, for each set of topics (after a kill the last line may come
     again). The first time it begins now, or at --since.
 
+    With --peer what a Whisper node carries is shown as it comes, marked live: its work and times
+    are checked, but no validator has it yet. It is not shown again once it is sealed; what the
+    peer did not bring comes from the index. In mode exact the peer is told the topics (and the
+    topics of others that share their bits); else it sends everything, and learns nothing.
+
     \b
     Examples:
       restante watch --policy policy --topic my-chat --password-file secret
       restante watch --policy policy --topic 5a4ea131 --json | jq -r .id
       restante watch --policy policy --mode all --since 0
+      restante watch --policy policy --topic my-chat --peer enode://<node id>@127.0.0.1:30303
 
     What is wrong with a source is said on standard error, and it is tried again.
 
     Exit codes: 130 interrupted, 1 failed, 2 usage, 3 the set contradicts itself.
     """
-    from restante.client import Client, FolderMemory, read_policy
+    import asyncio
+
+    from restante.cli.watching import first_error
+    from restante.cli.watching import watch as go_on
+    from restante.client import FolderMemory, read_policy
+    from restante.client.aio import AsyncClient
+    from restante.networks.rlpx.enode import Enode
     from restante.rules.query import Query
 
     policy = read_policy(policy_file)
     wanted = (*map(parse_topic, topics), *map(topic_of_name, names))
     query = Query(wanted, mode=mode)
     opener = opener_of(key_files, password_files, ask_password, ask_key)
-    named = sources_named(policy, sources, proxy, grace_s=limits.FOLLOW_GRACE_S)
     printer = JsonLines(opener) if as_json else TextLines(opener)
     memory = FolderMemory()
     name = f"{(policy.set_id or b'').hex()[:16]}-{query.hash().hex()[:16]}.json"
     place = Place(state_file or memory.root / "watch" / name)
+    enodes = [Enode.parse(text) for text in peers]
     if fresh:
         place.forget()
-    with Client(policy, named, memory) as client:
-        begun = place.read()
-        if begun is None:
-            begun = (_size(client) if since is None else since), None
-        _follow(client, replace(query, since=begun[0], cursor=begun[1]), printer, place)
 
+    async def run() -> None:
+        named = async_sources_named(policy, sources, proxy, grace_s=limits.FOLLOW_GRACE_S)
+        async with AsyncClient(policy, named, memory) as client:
+            await go_on(client, query, since, printer, place, enodes)
 
-class Place:
-    """How far was printed: the tree size that was begun at, and a cursor. A file of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> tuple[int, str | None] | None:
-        """(tree size, cursor); None the first time. Raises StateError `watch-state`."""
-        try:
-            with self._path.open("rb") as file:
-                value = json.loads(file.read(2 * limits.CURSOR_CHARACTERS))
-            if value["version"] != 1:
-                raise ValueError(f"version {value['version']}")
-            since, cursor = value["since"], value["cursor"]
-            possible = type(since) is int and 0 <= since <= limits.TREE_SIZE_MAX
-            if not possible or not isinstance(cursor, str | None):
-                raise ValueError("no tree size and cursor")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise StateError(
-                f"{self._path} does not say how far was printed: {error}",
-                code="watch-state",
-                hint="--fresh begins anew",
-            ) from error
-        return since, cursor
-
-    def write(self, since: int, cursor: str | None) -> None:
-        """Keep it, durably."""
-        value = {"version": 1, "since": since, "cursor": cursor}
-        from restante.durable import write_file
-
-        write_file(self._path, json.dumps(value).encode())
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._path.unlink(missing_ok=True)
-
-
-def _size(client: "Client") -> int:
-    """The tree size of now: from there on everything is new. Waits until a source answers."""
-    from restante.client.follow import Following
-    from restante.rules.query import Query
-
-    waiting = Following(Query(topics=(), mode="all"))
-    while True:
-        try:
-            return client.refresh().checkpoint.size
-        except RestanteError as error:
-            for behind in waiting.failed(error):
-                _complain(behind)
-        time.sleep(limits.FOLLOW_CHECKPOINT_S)
-
-
-def _follow(client: "Client", query: "Query", printer: JsonLines | TextLines, place: Place) -> None:
-    from restante.client.follow import Behind, Came, Caught, follow
-
-    place.write(query.since, query.cursor)
-    broken = False
     try:
-        for news in follow(client, query):
-            match news:
-                case Came(found, cursor):
-                    with _uninterrupted():
-                        printer.envelope(found)
-                        sys.stdout.flush()
-                        place.write(query.since, cursor)
-                case Caught(size, cursor):
-                    place.write(query.since, cursor)
-                    if broken:
-                        click.echo(f"complete again, to window {size - 1}", err=True)
-                    broken = False
-                case Behind():
-                    broken = True
-                    _complain(news)
+        asyncio.run(run())
     except InvalidEncoding as error:
         raise ConfigError(str(error), code=error.code, hint="--fresh begins anew") from error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits: what was printed must be known as printed."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-def _complain(behind: "Behind") -> None:
-    click.echo(f"nobody answers, trying on: {printable(str(behind.error))}", err=True)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group

@@ -10,6 +10,7 @@ from restante.errors import ConfigError
 from restante.formats import whisper
 
 if TYPE_CHECKING:
+    from restante.client.aio_sources import AsyncSource
     from restante.client.sources import Source
     from restante.formats.policy import Policy
 
@@ -64,3 +65,18 @@ def sources_named(
     if named:
         return [parse_source(text, proxy=proxy, grace_s=grace_s) for text in named]
     return sources_of(policy, proxy=proxy, grace_s=grace_s)
+
+
+def async_sources_named(
+    policy: "Policy",
+    named: Sequence[str],
+    proxy: str | None,
+    *,
+    grace_s: float = limits.SOURCE_GRACE_S,
+) -> "list[AsyncSource]":
+    """As `sources_named`, for asyncio."""
+    from restante.client.aio_sources import async_sources_of, parse_async_source
+
+    if named:
+        return [parse_async_source(text, proxy=proxy, grace_s=grace_s) for text in named]
+    return async_sources_of(policy, proxy=proxy, grace_s=grace_s)

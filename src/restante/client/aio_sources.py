@@ -139,14 +139,19 @@ class InThread:
         self._source.close()
 
 
-def parse_async_source(text: str, *, proxy: str | None = None) -> AsyncSource:
-    """The source of `http(s)://…`, `file:…` or a directory's path. Raises ConfigError `source`."""
+def parse_async_source(
+    text: str, *, proxy: str | None = None, grace_s: float = limits.SOURCE_GRACE_S
+) -> AsyncSource:
+    """The source of `http(s)://…`, `file:…` or a directory's path; see `sources.parse_source`.
+    Raises ConfigError `source`."""
     if text.startswith(("http://", "https://")):
-        return AsyncHttpSource(text, proxy=proxy)
+        return AsyncHttpSource(text, proxy=proxy, grace_s=grace_s)
     return InThread(parse_source(text))
 
 
-def async_sources_of(policy: Policy, *, proxy: str | None = None) -> list[AsyncSource]:
+def async_sources_of(
+    policy: Policy, *, proxy: str | None = None, grace_s: float = limits.SOURCE_GRACE_S
+) -> list[AsyncSource]:
     """The sources that the policy file's contact lines name, in their order."""
     urls = dict.fromkeys(url for _, url in policy.contacts)
-    return [parse_async_source(url, proxy=proxy) for url in urls]
+    return [parse_async_source(url, proxy=proxy, grace_s=grace_s) for url in urls]

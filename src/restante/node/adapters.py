@@ -48,11 +48,11 @@ async def read_slot(config: Config, home: Home, number: int) -> bytes | None:
 def check_network(source: str, folder: Path) -> str:
     """A `network.source` as it is written on a command line, its files relative to `folder`: the
     same with whole paths. Raises ConfigError for an unknown one, or a trace that is not there."""
-    if source == "none":
+    if source in ("none", "whisper"):
         return source
     kind, _, names = source.partition(":")
     if kind != "trace" or not names:
-        raise _unknown("network.source", source, "none, or trace:FILE[,FILE…]")
+        raise _unknown("network.source", source, "none, whisper, or trace:FILE[,FILE…]")
     paths = [(folder / name).absolute() for name in names.split(",")]
     _trace(Home(folder), [str(path) for path in paths])
     if any("," in str(path) for path in paths):
@@ -69,7 +69,7 @@ def open_network(config: Config, clock: Clock, home: Home) -> Network | None:
     if kind == "trace" and names:
         # What arrived before this node was there, it did not see.
         return TraceNetwork(_trace(home, names.split(",")), clock, since_ms=clock.now_ms())
-    raise _unknown("network.source", source, "none, or trace:FILE[,FILE…]")
+    raise _unknown("network.source", source, "none, whisper, or trace:FILE[,FILE…]")
 
 
 def _trace(home: Home, names: Sequence[str]) -> list[Source]:

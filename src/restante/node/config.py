@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from restante import limits
 from restante.errors import ConfigError
-from restante.node.home import ROLES
+from restante.node.home import DEFAULT_ROLES, ROLES
 
 Value: TypeAlias = "int | str | list[str] | dict[str, str]"
 
@@ -42,7 +42,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("node", "roles", list(ROLES), "What this process is: validator, proposer, gateway."),
+    Option("node", "roles", list(DEFAULT_ROLES), f"What this process is: {', '.join(ROLES)}."),
     Option(
         "node",
         "passphrase_file",
@@ -77,7 +77,39 @@ OPTIONS = (
         "network",
         "source",
         "none",
-        "What is observed: `none` (only what is posted here), or `trace:FILE[,FILE…]`.",
+        "What is observed: `none` (only what is posted here), `whisper`, or `trace:FILE[,FILE…]`.",
+    ),
+    Option(
+        "whisper",
+        "peers",
+        [],
+        "Nodes that are dialled, and dialled again for ever: enode://<node id>@<host>:<port>.",
+    ),
+    Option("whisper", "host", "127.0.0.1", "Where other Whisper nodes reach this one."),
+    Option(
+        "whisper", "port", 0, "TCP port; 0 takes a free one, another at each start.", greatest=65535
+    ),
+    Option("whisper", "max_peers", 50, "More are refused, but for those of `peers`.", "", 1, 1000),
+    Option(
+        "mailserver",
+        "password_file",
+        "",
+        "A file whose first line encrypts old clients' requests; empty: status-offline-inbox.",
+    ),
+    Option(
+        "mailserver",
+        "key_file",
+        "",
+        "A file with the private key (64 hex digits) that requests may be encrypted to.",
+    ),
+    Option(
+        "mailserver",
+        "sources",
+        [],
+        "URLs or folders that mail is read from; empty: as the gateway reads.",
+    ),
+    Option(
+        "mailserver", "rate_limit_s", 0, "Seconds between two requests of a peer.", "s", 0, 86_400
     ),
     Option("clock", "source", "wall", "`wall`, or `replay:FILE` with the record of a replay."),
     Option("engine", "source", "local:engine.db", "What orders certificates: `local:FILE`."),

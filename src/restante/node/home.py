@@ -3,6 +3,7 @@
 restante.toml                      the operator's configuration
 descriptor  policy                 the validator set
 origin.key validator.key proposer.key    secrets, mode 0600, perhaps under a passphrase (age)
+whisper.key                        who this node is to its Whisper peers: made anew when it is lost
 lock/                              what was signed: never in a backup
 pool/  proposer-pool/              envelopes by arrival
 archive/                           the log and its segments, rebuildable
@@ -24,7 +25,8 @@ from restante.formats.keys import SigningKey
 from restante.formats.policy import Policy
 from restante.node import age
 
-ROLES = ("validator", "proposer", "gateway")
+ROLES = ("validator", "proposer", "gateway", "mailserver")
+DEFAULT_ROLES = ROLES[:3]
 KEY_MODE = 0o600
 UNLOCK_HINT = (
     "a passphrase comes from --passphrase-file, RESTANTE_PASSPHRASE, the file that "
@@ -61,6 +63,10 @@ class Home:
     @property
     def proposer_key(self) -> Path:
         return self.path / "proposer.key"
+
+    @property
+    def whisper_key(self) -> Path:
+        return self.path / "whisper.key"
 
     def key_files(self, roles: Iterable[str] = ROLES) -> list[Path]:
         """The key files here that these roles read."""

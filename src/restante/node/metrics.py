@@ -31,7 +31,7 @@ Status = Callable[[], dict[str, Any]]
 # fmt: off
 ROUTES = frozenset({
     "accepts", "bodies", "certificate", "certificates", "checkpoint", "contact", "cosignatures",
-    "descriptor", "envelopes", "health", "ipfs", "metrics", "policy", "pool", "proposals",
+    "descriptor", "envelopes", "health", "ipfs", "metrics", "peers", "policy", "pool", "proposals",
     "readiness", "segment", "status", "tile", "watch", "windows",
 })
 # fmt: on

@@ -30,6 +30,10 @@ from restante.stores.folder import FolderStore
 _ORIGIN_BYTES = 8
 NO_BACKUP = "Never restore this folder: a key with an older lock state contradicts itself.\n"
 
+_LEVELS_HINT = (
+    "levels ascend, each a multiple of the one below, the index last: as in 10,120,index:2880"
+)
+
 
 def new_key(name: str) -> SigningKey:
     """A fresh key under a name. Raises ConfigError for what is no name."""
@@ -80,7 +84,8 @@ def new_set(
         )
         policy = Policy.of_validators(origin.vkey(ED25519), keys, d.k, d.set_id, pairs)
     except InvalidEncoding as error:
-        raise ConfigError(f"no such validator set: {error}", code="set") from error
+        hint = _LEVELS_HINT if str(error).startswith("levels") else ""
+        raise ConfigError(f"no such validator set: {error}", code="set", hint=hint) from error
     return d, policy, origin
 
 
@@ -118,8 +123,8 @@ def create_node(
     home: Home,
     name: str,
     values: Mapping[str, Value],
-    window_s: int = 30,
     passphrase: str | None = None,
+    parameters: Mapping[str, int] | None = None,
     levels: Sequence[Level] = STANDARD,
 ) -> None:
     """Make a node of a set of one (n = 1, f = 0): keys, set, durable state, engine, store.
@@ -149,7 +154,7 @@ def create_node(
         name,
         [key.vkey()],
         0,
-        parameters={"window_s": window_s},
+        parameters=parameters,
         levels=levels,
         contacts=contacts,
     )

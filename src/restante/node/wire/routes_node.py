@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -126,9 +127,11 @@ def common_routes(
     hand_in: HandIn | None,
     max_envelope_bytes: int,
     ready: Ready | None = None,
+    network: Network | None = None,
 ) -> list[BaseRoute]:
-    """Routes of every role: status, health, readiness, and handing in envelopes where that is
-    possible. `ready` answers why the role cannot do its work yet; else its status says it."""
+    """Routes of every role: status, health, readiness, the network's peers, and handing in
+    envelopes where that is possible. `ready` answers why the role cannot do its work yet; else its
+    status says it."""
 
     async def show(request: Request) -> Response:
         return _json(status())
@@ -159,7 +162,18 @@ def common_routes(
         done = hand_in(raw)
         return _json({"id": done.id.hex(), "peers": done.peers}, 202)
 
+    async def peers(request: Request) -> Response:
+        host = request.client.host if request.client is not None else ""
+        if not host or not ip_address(host).is_loopback:
+            # With whom a node speaks is nobody's business but its operator's.
+            raise RequestRefused(
+                403, "not-local", "peers are told on the node's own machine only", "ask there"
+            )
+        enode = "" if network is None else network.status().get("enode", "")
+        return _json({"enode": enode, "peers": [] if network is None else network.peers()})
+
     return [
+        Route("/peers", peers, methods=["GET"]),
         Route("/status", show, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
         Route("/readiness", readiness, methods=["GET"]),

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from node_sample import SampleSet
-from restante.cli.levels import read_levels
 from restante.cli.objects import describe
+from restante.cli.parameters import read_levels
 from restante.cli.root import root
 from restante.errors import ConfigError
 from restante.formats.index_cut import Index
