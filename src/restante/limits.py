@@ -496,8 +496,10 @@ RLPX_HANDSHAKE_S = 5.0
 # so a byte a second is silence too.
 RLPX_PING_S = 15.0
 RLPX_SILENT_S = 30.0
-# Who takes nothing for so long does not read: geth's write time-out.
+# Who takes less than this in this time does not read: geth's write time-out, and what keeps a drip
+# from counting as reading.
 RLPX_STALL_S = 20.0
+RLPX_STALL_BYTES = 64 * 1024
 # What may wait for one peer: room for a few packets below 1 MiB. Mail waits for `backlog_bytes`.
 RLPX_BACKLOG_BYTES = 8 * 1024 * 1024
 # Until the other end has read why we leave.
@@ -505,7 +507,7 @@ RLPX_CLOSE_S = 2.0
 # Inbound peers at once: geth's default for all. Those that are configured come on top.
 RLPX_INBOUND = 50
 RLPX_INBOUND_PER_ADDRESS = 8
-# Connections that have not said hello: twice what 50 peers that return at once would be.
+# Connections that are not peers, yet or any more: twice 50 peers that return at once.
 RLPX_HANDSHAKES = 128
 RLPX_HANDSHAKES_PER_ADDRESS = 16
 # Inbound connections of one address: a burst, and one each second; and how long one that broke the

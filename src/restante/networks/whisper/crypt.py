@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from restante.errors import ConfigError
 from restante.networks.rlpx import ecies
-from restante.networks.rlpx.ecies import NotDecrypted
 from restante.networks.whisper.keccak import keccak256
 
 NotDecrypted = ecies.NotDecrypted
