@@ -1,4 +1,4 @@
-"""Who may connect: a room for peers, a doorway for those that are none, and patience for each address.
+"""Who may connect: a room for peers, a doorway for others, and patience for each address.
 
 A connection is free to open, so it costs a listener only a place that others can take. In the
 doorway stand inbound connections that are no peers yet, or no more until their last words have

@@ -127,9 +127,14 @@ class Link(asyncio.Protocol):
         return self.why is not None
 
     @property
+    def closed(self) -> bool:
+        """Whether it is gone and its socket is closed, too: who ends its loop waits for this."""
+        return self.why is not None and self._transport is None
+
+    @property
     def backlog_bytes(self) -> int:
-        """What was sent and has not left this process. Above limits.RLPX_BACKLOG_BYTES the peer is
-        dropped, so whoever has much to send watches this."""
+        """What was sent and has not left this process. Who sends more while this is above
+        limits.RLPX_BACKLOG_BYTES loses the peer, so whoever has much to send watches it."""
         if self._transport is None:
             return self._queued_bytes
         return self._queued_bytes + self._transport.get_write_buffer_size()
@@ -289,14 +294,15 @@ class Link(asyncio.Protocol):
         out = self._session.outgoing()
         if not out or self._transport is None or self.why is not None:
             return
+        if self.backlog_bytes > limits.RLPX_BACKLOG_BYTES:
+            self._end(Left("never-reads", "too much waits for the peer to read it", ours=True))
+            self._abort()
+            return
         if not self._queue:
             self._loop.call_soon(self._flush)
         self._queue.append(out)
         self._queued_bytes += len(out)
         self._written_bytes += len(out)
-        if self.backlog_bytes > limits.RLPX_BACKLOG_BYTES and self.why is None:
-            self._end(Left("never-reads", "too much waits for the peer to read it", ours=True))
-            self._abort()
 
     def _flush(self) -> None:
         if self._queue and self._transport is not None and not self._transport.is_closing():
@@ -375,7 +381,8 @@ async def dial(
 ) -> Link:
     """A link to this peer, ready. Share one `admission` among all links of a node, so that no peer
     is connected twice. Raises Unavailable: `peer-unreachable` (no connection), `peer-refused` (it
-    left, perhaps with a reason), `peer-handshake` (it does not speak as it should, or is not who it should be)."""
+    left, perhaps with a reason), `peer-handshake` (it is silent, does not speak as it should, or is
+    not who it should be)."""
     loop = asyncio.get_running_loop()
     room = admission or Admission()
     try:
