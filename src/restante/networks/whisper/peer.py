@@ -52,6 +52,8 @@ class PeerState:
         self.bit = 1 << slot
         self.status: Status | None = None
         """None until it came: nothing is given before."""
+        self.confirms = False
+        """Whether it wants to be told what became of each packet."""
         self.pow = 0.0
         self.bloom = bloom.FULL
         self.useless = Budget(limits.SHH_USELESS_PER_S, limits.SHH_USELESS_BURST, now_s)
@@ -73,6 +75,7 @@ class PeerState:
         self.status = status
         self.pow = status.pow
         self.bloom = status.bloom
+        self.confirms = status.confirmations
         self.limited(status.rates)
 
     def limited(self, rates: tuple[int, int, int]) -> None:

@@ -16,6 +16,9 @@ from restante.formats.whisper import Keccak
 from restante.networks.whisper import bloom
 from restante.rules.valid import Facts
 
+EVERYBODY = -1
+"""Every bit: what is for nobody else."""
+
 
 class Live:
     """An envelope on its way.
@@ -80,6 +83,8 @@ class Relay:
 
     def accept(self, live: Live, facts: Facts) -> None:
         """Let an envelope live that reception accepted."""
+        if not live.waits:
+            return  # it was handed in here meanwhile
         work_bytes = _work_bytes(live.raw)
         # rank = ⌊2^(zeros + 64) / n⌋: the power of two is found again exactly, as n < 2^64.
         n = work_bytes * facts.ttl_s
@@ -171,7 +176,8 @@ class Relay:
             stale = self._slots.wash()
             for live in self.known.values():
                 live.gave &= ~stale
-                live.knows &= ~stale
+                if live.knows != EVERYBODY:
+                    live.knows &= ~stale
             slot = self._slots.take()
         assert slot is not None
         return slot

@@ -1,7 +1,8 @@
 """Whether this machine's clock is off against those of its peers. Pure.
 
 Two witnesses. The *ages* (arrival less sent time) of fresh envelopes: gossip takes a second or two,
-so that ages around 30 s say that our clock is ahead by as much, and negative ones that it is behind.
+so that ages around 30 s say that our clock is ahead by as much, and negative ones that it is
+behind.
 And peers' word: status-go answers a packet with "time not synced" where ours is out of time there.
 
 Who lies gains little: the operator is told what is not so, and `vouched` (below) is decided by the

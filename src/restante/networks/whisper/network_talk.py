@@ -1,0 +1,317 @@
+"""What peers say, and what follows: the handler of all links, and the judge's word on envelopes.
+
+No waiting here: everything happens within the turn in which a read, or a group of verdicts, came.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from time import monotonic
+from typing import Protocol
+
+from restante import limits
+from restante.errors import InvalidEncoding
+from restante.formats import whisper
+from restante.formats.whisper import Keccak
+from restante.networks.rlpx.link import Admission, Left, Link, Reason
+from restante.networks.whisper import messages, skew
+from restante.networks.whisper.messages import Response, Status
+from restante.networks.whisper.network_queue import Came, Queue
+from restante.networks.whisper.peer import PEER_BEHIND_S
+from restante.networks.whisper.peers import Batch, Peer, Peers
+from restante.networks.whisper.relay import EVERYBODY, Live, Relay
+from restante.networks.whisper.skew import OUT_OF_TIME
+from restante.ports import Arrival, Clock
+from restante.rules.intake import Verdict
+
+log = logging.getLogger("restante.whisper")
+
+# What a message costs that brings nothing, a refused envelope, and a new demand, which makes us
+# look through all that lives: in units of limits.SHH_USELESS_BURST.
+_IDLE_MESSAGE = 10
+_REFUSED = 10
+_NEW_DEMAND = 500
+
+
+class MailPeer(Protocol):
+    """Who asks for mail, as the mail service sees it."""
+
+    node_id: bytes
+    address: str
+
+    @property
+    def backlog_bytes(self) -> int: ...
+    @property
+    def gone(self) -> bool: ...
+    def send(self, code: int, payload: bytes) -> None: ...
+
+
+class MailService(Protocol):
+    """Answers old clients; neither call may raise or wait."""
+
+    def request(self, peer: MailPeer, payload: bytes) -> None:
+        """Code 126, as it came; answered later by 127 and 125."""
+        ...
+
+    def sync_request(self, peer: MailPeer, payload: bytes) -> None:
+        """Code 123, as it came; refused by 124."""
+        ...
+
+
+class Talk:
+    """The handler of every link of this node."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        keccak: Keccak,
+        status: Status,
+        mail: MailService | None,
+        max_peers: int,
+    ) -> None:
+        """`status`: what we say first; `max_peers`: of those that come."""
+        self.relay = Relay(keccak)
+        self.peers = Peers(self.relay)
+        self.queue = Queue()
+        self.admission = Admission(inbound=max_peers)
+        self.counts: Counter[str] = Counter()
+        """Of all peers: `accepted`, `repeat`, and refusals by code."""
+        self.closing = False
+        self._clock = clock
+        self._keccak = keccak
+        self._status = status
+        self._hello = status.encode()
+        self._mail = mail
+        self._paused = False
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def ready(self, link: Link) -> None:
+        peer = self.peers.add(link, monotonic(), self._clock.now_ms())
+        if self.closing:
+            peer.end("quitting", reason=Reason.QUITTING)
+            return
+        peer.send(messages.STATUS, self._hello)
+        asyncio.get_running_loop().call_later(limits.SHH_STATUS_S, self._greeted_by_now, peer)
+
+    def _greeted_by_now(self, peer: Peer) -> None:
+        if peer.state.status is None:
+            peer.end("no-status", "it did not say what it wants in time")
+
+    def lost(self, link: Link, why: Left) -> None:
+        peer = self.peers.remove(link, why, self._clock.now_ms())
+        if peer is not None:
+            log.info("peer %s at %s left: %s", peer.node_id.hex()[:16], peer.address, peer.why)
+
+    def messages(self, link: Link, came: list[tuple[int, bytes]]) -> None:
+        peer = self.peers.of(link)
+        if peer is None:
+            return
+        state = peer.state
+        for code, payload in came:
+            if peer.gone:
+                return
+            state.packets_in += 1
+            state.bytes_in += len(payload)
+            try:
+                if state.status is None:
+                    self._greet(peer, code, payload)
+                elif code == messages.ENVELOPES:
+                    self._envelopes(peer, payload)
+                else:
+                    self._other(peer, code, payload)
+            except InvalidEncoding as error:
+                state.refused[error.code] += 1
+                self.counts[error.code] += 1
+                peer.end(error.code, str(error))
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _greet(self, peer: Peer, code: int, payload: bytes) -> None:
+        if code != messages.STATUS:
+            peer.end("no-status", f"its first message had code {code}")
+            return
+        status = Status.parse(payload)
+        if status.light and self._status.light:
+            peer.end("both-light", "neither would relay anything", Reason.USELESS_PEER)
+            return
+        peer.state.greeted(status)
+        if self._paused:
+            peer.link.pause()
+        log.info("peer %s at %s: %s", peer.node_id.hex()[:16], peer.address, peer.client)
+
+    def _other(self, peer: Peer, code: int, payload: bytes) -> None:
+        """Everything but envelopes, which is rare: each costs the peer some of its budget."""
+        state = peer.state
+        cost = _IDLE_MESSAGE
+        if code == messages.POW:
+            state.demands(self.relay, messages.parse_pow(payload), None)
+            cost = _NEW_DEMAND
+        elif code == messages.BLOOM:
+            state.demands(self.relay, None, messages.parse_bloom(payload))
+            cost = _NEW_DEMAND
+        elif code == messages.RATE_LIMITS:
+            state.limited(messages.parse_rate_limits(payload))
+        elif code == messages.BATCH_TAKEN:
+            messages.parse_batch_taken(payload)
+            state.told["taken"] += 1
+        elif code == messages.RESPONSE:
+            self._told(peer, messages.parse_response(payload))
+        elif code in (messages.MAIL_REQUEST, messages.SYNC_REQUEST):
+            self._asked(peer, code, payload)
+        # Passed over, as by geth: another status, mail that nobody asked for, what is unknown.
+        self._charge(peer, cost)
+
+    def _told(self, peer: Peer, response: Response) -> None:
+        told = peer.state.told
+        told["out-of-time"] += response.out_of_time
+        told["refused"] += response.other
+        if response.out_of_time:
+            peer.witness.complained(monotonic())
+
+    def _asked(self, peer: Peer, code: int, payload: bytes) -> None:
+        if self._mail is None:
+            self.counts["no-mail-service"] += 1
+        elif not peer.state.requests.spend(1, monotonic()):
+            self.counts["too-many-requests"] += 1
+            peer.state.refused["too-many-requests"] += 1
+        elif code == messages.MAIL_REQUEST:
+            self._mail.request(peer, payload)
+        else:
+            self._mail.sync_request(peer, payload)
+
+    def _envelopes(self, peer: Peer, payload: bytes) -> None:
+        """The hot path: one pass, and for a repeat no more than its hash."""
+        state, known, is_faded = peer.state, self.relay.known, self.relay.is_faded
+        raws = whisper.parse_packet(payload)
+        now_ms, bit = self._clock.now_ms(), state.bit
+        batch = Batch(self._keccak(payload)) if state.confirms else None
+        arrivals: list[Arrival] = []
+        came: list[Came] = []
+        useless = size = 0
+        for raw in raws:
+            id_ = sha256(raw).digest()
+            live = known.get(id_)
+            if live is not None:
+                # geth gives an envelope once to each peer that did not give it.
+                useless += live.gave & bit != 0
+                live.gave |= bit
+                live.knows |= bit
+            elif is_faded(id_):
+                useless += 1
+            else:
+                live = known[id_] = Live(id_, raw, bit)
+                arrivals.append(Arrival(now_ms, raw))
+                came.append(Came(live, peer, batch, now_ms))
+                size += len(raw)
+        repeats = len(raws) - len(came)
+        state.got += len(raws)
+        state.repeats += repeats
+        self.counts["repeat"] += repeats
+        if batch is not None:
+            batch.open = len(came)
+            if not came:
+                peer.answer(batch)
+        if came:
+            self.queue.put(arrivals, came, size)
+            if self.queue.full:
+                self._pause()
+        if useless or not raws:
+            self._charge(peer, useless or _IDLE_MESSAGE)
+
+    def _charge(self, peer: Peer, units: int) -> None:
+        """Let a peer pay for what it made us do for nothing; who cannot is ended, and its address
+        has to wait before it may come again."""
+        if not peer.state.useless.spend(units, monotonic()):
+            self.counts["flood"] += 1
+            self.admission.bar(peer.link.source, monotonic())
+            peer.end("flood", "too much that is refused, known or empty")
+
+    # --- flow -----------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """What is read must be judged first."""
+        if not self._paused:
+            self._paused = True
+            for peer in self.peers.all():
+                peer.link.pause()
+
+    def drained(self) -> None:
+        """A group was taken from the queue."""
+        if self._paused and self.queue.low:
+            self._paused = False
+            for peer in self.peers.all():
+                peer.link.resume()
+
+    # --- verdicts -------------------------------------------------------------------------------
+
+    def judged(self, given: Sequence[Came], verdicts: Sequence[Verdict]) -> None:
+        """Relay what is durable; end who sent what geth would cut off for, now that all of its
+        packet is judged."""
+        doomed: dict[Peer, str] = {}
+        now_s = monotonic()
+        for came, (code, severity, facts) in zip(given, verdicts, strict=True):
+            live, peer, batch, arrival_ms = came
+            self.counts[code] += 1
+            if facts is not None:
+                peer.state.new += 1
+                peer.witness.saw(arrival_ms / 1000 - facts.sent_s, True, now_s)
+                self._own_only(live)
+                self.relay.accept(live, facts)
+            elif code == "repeat":
+                peer.state.repeats += 1
+                self._own_only(live)
+                if not self.relay.adopt(live) or live.expiry_s * 1000 < arrival_ms:
+                    self._charge(peer, _REFUSED)  # reception looks no further than at its id
+            elif self._refused(came, code, severity == "disconnect", now_s):
+                doomed[peer] = code
+            if batch is not None:
+                batch.open -= 1
+                if not batch.open:
+                    peer.answer(batch)
+        for peer, code in doomed.items():
+            peer.end(code, "geth cuts off whoever sends such an envelope")
+
+    def unjudged(self, given: Sequence[Came]) -> None:
+        """Nobody will judge these: when they come again, they are new."""
+        for came in given:
+            if came.live.waits:
+                self.relay.forget(came.live)
+
+    def _own_only(self, live: Live) -> None:
+        """A light listener relays nothing but its own."""
+        if self._status.light:
+            live.knows = EVERYBODY
+
+    def _refused(self, came: Came, code: str, cut_off: bool, now_s: float) -> bool:
+        """Account for a refusal; whether the peer must go for it."""
+        live, peer, batch, arrival_ms = came
+        self.relay.forget(live)
+        peer.state.refused[code] += 1
+        self._charge(peer, _REFUSED)
+        if code not in OUT_OF_TIME and code != "low-pow":
+            return cut_off
+        age_s = _age_s(live.raw, arrival_ms)
+        if code == "low-pow":
+            # What is ahead of our clock must have worked for the seconds ahead: it may be low by
+            # that alone, and clocks a little apart are nobody's fault.
+            if age_s >= 0:
+                return cut_off
+            cut_off = cut_off and age_s < -PEER_BEHIND_S
+        elif batch is not None:
+            batch.out_of_time.append(self._keccak(live.raw))
+        peer.witness.saw(age_s, False, now_s)
+        others = [each.witness for each in self.peers if each is not peer]
+        if cut_off and not skew.vouched(others, now_s):
+            peer.spared += 1
+            self.counts["spared"] += 1
+            return False
+        return cut_off
+
+
+def _age_s(raw: bytes, arrival_ms: int) -> float:
+    """How long before its arrival an envelope was sent, as it says; it was read before."""
+    found = whisper.scan(raw)
+    return arrival_ms / 1000 - (found.expiry_s - found.ttl_s)
