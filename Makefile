@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 
 SHELL := /bin/bash
-.PHONY: demo test test-slow static lock clean env
+.PHONY: demo test test-slow peers static lock clean env
 
 env: .venv/.ready
 
@@ -24,6 +24,18 @@ test: env
 # What takes longer: 10^5 inputs for each parser, 500 simulated runs, every mutant, floods.
 test-slow: env
 	$(BIN)/python -m pytest -n auto -m slow
+
+# Other people's Whisper, for tests/interop: see tests/peers/README.md. Go 1.26 and a C compiler.
+PEERS := .cache/peers
+GO_FLAGS := -mod=readonly -trimpath -ldflags=-checklinkname=0
+peers: $(PEERS)/wnode $(PEERS)/geth $(PEERS)/status
+
+$(PEERS)/wnode: tests/peers/geth/go.mod tests/peers/geth/go.sum
+	cd tests/peers/geth && go build $(GO_FLAGS) -o $(CURDIR)/$@ github.com/ethereum/go-ethereum/cmd/wnode
+
+$(PEERS)/geth $(PEERS)/status: $(PEERS)/%: $(wildcard tests/peers/*/*.go tests/peers/*/go.*)
+	cd tests/peers/$* && go build $(GO_FLAGS) -o $(CURDIR)/$@ .
+
 
 static: env
 	$(BIN)/ruff check .
