@@ -10,6 +10,7 @@ from hashlib import shake_256
 import pytest
 
 from restante.errors import Unavailable
+from restante.formats import rlp
 from restante.ports import Arrival, Network
 
 FIRST_MS = 1_800_000_000_000
@@ -38,8 +39,9 @@ class StepClock:
 
 
 def envelopes(count: int) -> list[bytes]:
-    """Distinct bytes; whether they are envelopes is not the network's to judge."""
-    return [shake_256(b"%d" % index).digest(20 + index % 700) for index in range(count)]
+    """Distinct items of RLP, so that a packet can hold them; whether they are envelopes is not the
+    network's to judge."""
+    return [rlp.encode(shake_256(b"%d" % index).digest(20 + index % 700)) for index in range(count)]
 
 
 async def take(network: Network, count: int) -> list[Arrival]:
