@@ -356,17 +356,18 @@ class Link(asyncio.Protocol):
 
 
 class Listening:
-    """A listener. port: where it is, also when 0 was asked for."""
+    """A listener. port: where it is, also when 0 was asked for; links: what came by here and has a
+    socket."""
 
     def __init__(self, server: asyncio.Server, links: set[Link]) -> None:
         self._server = server
-        self._links = links
+        self.links = links
         self.port: int = server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Take no more connections, and end those that came by here (`quitting`)."""
         self._server.close()
-        for link in list(self._links):
+        for link in list(self.links):
             link.close(Reason.QUITTING)
         await asyncio.sleep(0)
 
