@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -12,6 +12,7 @@ from restante.networks.whisper import messages, mine
 from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
+from restante.node.clock import WallClock
 from restante.rules import valid
 from restante.rules.intake import REPEAT, Verdict
 from restante.rules.valid import DefaultParameters, EnvelopeRefused
@@ -96,13 +97,17 @@ class RawPeer:
 class Judge:
     """Reception as a node has it, without its disk: judges what a network brings."""
 
-    def __init__(self, network: WhisperNetwork, clock, params: DefaultParameters = PARAMS) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, network: WhisperNetwork, params: DefaultParameters = PARAMS) -> None:
         self.network = network
         self.pool: dict[bytes, bytes] = {}
         self.codes: list[str] = []
-        self._clock = clock
         self._params = params
         self.task = asyncio.ensure_future(self._run())
+
+    async def close(self) -> None:
+        """Leave the network, and see that nothing went wrong."""
+        await self.network.close()
+        await self.task
 
     async def _run(self) -> None:
         async for group in self.network.arrivals():
@@ -149,6 +154,25 @@ def envelopes(count: int, **options) -> list[bytes]:  # type: ignore[no-untyped-
     return [envelope(b"envelope %d" % index, **options) for index in range(count)]
 
 
+async def listening(number: int, *peers: Enode, **options) -> WhisperNetwork:  # type: ignore[no-untyped-def]
+    """A network with the key of this number, open on a free port of loopback."""
+    network = dialling(number, *peers, listen_at=("127.0.0.1", 0), **options)
+    await network.open()
+    return network
+
+
+def dialling(number: int, *peers: Enode, **options) -> WhisperNetwork:  # type: ignore[no-untyped-def]
+    """A network with the key of this number that nobody can reach, unless told otherwise."""
+    options.setdefault("floor_millionths", FLOOR)
+    clock = options.pop("clock", None) or WallClock()
+    return WhisperNetwork(key(number), peers, clock, client=f"restante/{number}", **options)
+
+
+def enode(network: WhisperNetwork) -> Enode:
+    assert network.enode is not None
+    return Enode.parse(network.enode)
+
+
 @asynccontextmanager
 async def closing(*each) -> AsyncIterator[None]:  # type: ignore[no-untyped-def]
     """Close networks, peers and judges at the end, in this order."""
@@ -157,7 +181,3 @@ async def closing(*each) -> AsyncIterator[None]:  # type: ignore[no-untyped-def]
     finally:
         for one in each:
             await one.close()
-
-
-def ids(raws: Iterable[bytes]) -> set[bytes]:
-    return {sha256(raw).digest() for raw in raws}
