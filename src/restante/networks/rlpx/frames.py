@@ -9,7 +9,7 @@ encrypted and mixed with a seed: the header itself, or the digest after the body
 every peer comes through here: what is made once a link is made once.
 """
 
-import hmac
+from hmac import compare_digest
 from typing import NoReturn, Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -44,6 +44,8 @@ class Writer:
         self._encrypt = _aes_ctr(secrets.aes).update
         self._mac: Mac = secrets.egress
         self._seeded = _aes_block(secrets.mac).update
+        # The digest as it stands between two frames, which ends one and begins the next.
+        self._digest = self._mac.digest()
 
     def frame(self, body: bytes) -> bytes:
         """The frame that carries `body`, 1 to 2^24 − 1 bytes. Frames must be sent in the order in
@@ -53,13 +55,14 @@ class Writer:
             raise ValueError(f"a frame of {size} bytes")
         mac = self._mac
         header = self._encrypt(size.to_bytes(3, "big") + _HEADER_DATA)
-        mac.update(_mix(self._seeded(mac.digest()[:_BLOCK]), header))
+        mac.update(_mix(self._seeded(self._digest[:_BLOCK]), header))
         header_mac = mac.digest()[:_BLOCK]
         sealed = self._encrypt(body + bytes(-size % _BLOCK))
         mac.update(sealed)
         seed = mac.digest()[:_BLOCK]
         mac.update(_mix(self._seeded(seed), seed))
-        return b"".join((header, header_mac, sealed, mac.digest()[:_BLOCK]))
+        self._digest = mac.digest()
+        return b"".join((header, header_mac, sealed, self._digest[:_BLOCK]))
 
 
 class Reader:
@@ -69,6 +72,7 @@ class Reader:
         self._decrypt = _aes_ctr(secrets.aes).update
         self._mac: Mac = secrets.ingress
         self._seeded = _aes_block(secrets.mac).update
+        self._digest = self._mac.digest()
         self._held = bytearray()
         # Of the frame whose header was read; 0 while a header is awaited.
         self._size = 0
@@ -115,8 +119,8 @@ class Reader:
     def _header(self, head: bytes, most: int) -> int:
         """The size of the body that follows."""
         mac, header = self._mac, head[:_BLOCK]
-        mac.update(_mix(self._seeded(mac.digest()[:_BLOCK]), header))
-        if not hmac.compare_digest(mac.digest()[:_BLOCK], head[_BLOCK:]):
+        mac.update(_mix(self._seeded(self._digest[:_BLOCK]), header))
+        if not compare_digest(mac.digest()[:_BLOCK], head[_BLOCK:]):
             _fail("bad-mac", "a frame's header is not authentic")
         size = int.from_bytes(self._decrypt(header)[:3], "big")
         if not 0 < size <= most:
@@ -128,7 +132,8 @@ class Reader:
         mac.update(body)
         seed = mac.digest()[:_BLOCK]
         mac.update(_mix(self._seeded(seed), seed))
-        if not hmac.compare_digest(mac.digest()[:_BLOCK], sealed[-_BLOCK:]):
+        self._digest = mac.digest()
+        if not compare_digest(self._digest[:_BLOCK], sealed[-_BLOCK:]):
             _fail("bad-mac", "a frame's body is not authentic")
         return self._decrypt(body)[: self._size]
 
