@@ -118,6 +118,9 @@ class FakeNetwork:
     def status(self) -> dict[str, Any]:
         return {}
 
+    def reasons(self) -> list[tuple[str, str]]:
+        return []
+
     def peers(self) -> list[dict[str, Any]]:
         return []
 

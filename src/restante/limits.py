@@ -331,6 +331,12 @@ FOLLOW_OWN_S = 0.25
 WATCH_SHOWN_IDS = 100_000
 # What may wait to be printed, of the index and of peers together.
 WATCH_AHEAD = 256
+# How long a command waits for Whisper peers to answer, or to take what it sends; and how often it
+# says that there is none.
+LIVE_CONNECT_S = 10.0
+LIVE_PATIENCE_S = 5.0
+# A peer that demands so many times the set's own work is not worked for.
+LIVE_POW_TIMES = 10
 
 # Segments that a mirror reads at once: enough to hide a long way, few enough not to be a flood.
 MIRROR_WORKERS = 8

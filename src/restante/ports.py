@@ -124,6 +124,10 @@ class Network(Protocol):
         """What an operator asks first, and JSON can say; empty when there is nothing to say."""
         ...
 
+    def reasons(self) -> list[tuple[str, str]]:
+        """What is not well: a code and a sentence each, as in `/status`."""
+        ...
+
     def peers(self) -> list[dict[str, Any]]:
         """A row for each peer, those that left lately too."""
         ...

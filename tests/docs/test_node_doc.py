@@ -15,7 +15,8 @@ def test_every_option_is_documented() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    sources = [SOURCES / "wire" / "routes_node.py", SOURCES / "metrics.py"]
+    names = ("wire/routes_network", "wire/routes_node", "metrics")
+    sources = [SOURCES / f"{name}.py" for name in names]
     text = "".join(path.read_text() for path in sources)
     paths = set(re.findall(r'Route\(\s*"(/[^"]*)"', text))
     assert {"/proposals", "/readiness", "/metrics"} <= paths
@@ -25,8 +26,8 @@ def test_every_route_is_documented() -> None:
 
 def test_every_code_that_routes_answer_is_documented() -> None:
     codes: set[str] = set()
-    names = ("wire/http", "wire/routes_archive", "wire/routes_node", "wire/reception")
-    for name in (*names, "gateway/denylist"):
+    names = ("wire/http", "wire/routes_archive", "wire/routes_network", "wire/routes_node")
+    for name in (*names, "wire/reception", "gateway/denylist"):
         source = (SOURCES / f"{name}.py").read_text()
         codes |= set(re.findall(r'RequestRefused\(\s*\d+,\s*"([a-z-]+)"', source))
     assert len(codes) > 10

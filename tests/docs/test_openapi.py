@@ -187,7 +187,7 @@ def test_limits_and_ports_are_those_of_the_code() -> None:
 def test_every_refusal_of_the_routes_is_in_the_file() -> None:
     """A status and code that the code names, and that no client-facing answer has, is of nodes."""
     found: set[tuple[str, str]] = set()
-    for name in ("http", "routes_archive", "routes_node", "connections"):
+    for name in ("http", "routes_archive", "routes_network", "routes_node", "connections"):
         source = (WIRE / f"{name}.py").read_text()
         found |= set(
             re.findall(

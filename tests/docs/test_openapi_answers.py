@@ -62,6 +62,7 @@ SAMPLES = {
     "/readiness": "/readiness",
     "/metrics": "/metrics",
     "/status": "/status",
+    "/peers": "/peers",
     "/windows": "/windows",
 }
 # Not brought about here. `http`, `head-timeout` and `busy` have a test of their own; the rest of
@@ -95,9 +96,11 @@ class Nodes:
         assert all(isinstance(route, Route) for route in app.routes)
         return list(app.routes)
 
-    async def send(self, role: str, method: str, target: str, **more: Any) -> httpx2.Response:
-        """Ask a role's app."""
-        transport = httpx2.ASGITransport(self.apps[role])
+    async def send(
+        self, role: str, method: str, target: str, *, address: str = "127.0.0.1", **more: Any
+    ) -> httpx2.Response:
+        """Ask a role's app, from an address."""
+        transport = httpx2.ASGITransport(self.apps[role], client=(address, 1))
         async with httpx2.AsyncClient(transport=transport, base_url="http://node") as client:
             return await client.request(method, target, **more)
 
@@ -388,7 +391,7 @@ async def hand_in(nodes: Nodes) -> None:
     for role in ("validator", "proposer"):
         for _ in range(2):
             response = await nodes.ask(role, "/envelopes", 202, content=raw)
-            assert response.json() == {"id": sha256(raw).hexdigest()}
+            assert response.json() == {"id": sha256(raw).hexdigest(), "peers": 0}
         await nodes.ask(role, "/envelopes", 422, "rlp-not-list", content=b"junk")
         large = bytes(nodes.home.read_descriptor().max_envelope_bytes + 1)
         await nodes.ask(role, "/envelopes", 413, "body-too-large", content=large)
@@ -408,6 +411,9 @@ async def ask_how_it_is(nodes: Nodes) -> None:
         await nodes.ask(role, "/health", 200)
         await nodes.ask(role, "/readiness", 200)
         assert b"restante_" in (await nodes.ask(role, "/metrics", 200)).content
+    for role in ("validator", "proposer"):
+        assert (await nodes.ask(role, "/peers", 200)).json() == {"enode": "", "peers": []}
+        await nodes.ask(role, "/peers", 403, "not-local", address="192.0.2.1")
     windows = (await nodes.ask("validator", "/windows?since=1", 200)).json()["windows"]
     assert windows[0]["window"] == 1
     await nodes.ask("validator", "/windows?since=x", 400, "parameter")

@@ -15,11 +15,13 @@ from restante.errors import Unavailable
 class Follower:
     """Notes where the log stands when it is made, which is before the envelope is handed in."""
 
-    def __init__(self, policy_file: Path, url: str) -> None:
-        """`url` is the node that takes the envelope; it is asked first. Raises ConfigError."""
+    def __init__(self, policy_file: Path, url: str | None) -> None:
+        """`url` is the node that takes the envelope, if one does; it is asked first. Raises
+        ConfigError."""
         policy = read_policy(policy_file)
         others = [source for source in sources_of(policy) if source.name.rstrip("/") != url]
-        self._client = Client(policy, [parse_source(url), *others], ProcessMemory())
+        first = [] if url is None else [parse_source(url)]
+        self._client = Client(policy, [*first, *others], ProcessMemory())
         self._since = 0
         with suppress(Unavailable):
             self._since = self._client.refresh().checkpoint.size

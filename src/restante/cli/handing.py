@@ -1,17 +1,129 @@
-"""Handing an envelope to a node, and to the other validators that its policy names."""
+"""Where an envelope goes: to a node and the other validators that its policy names, through
+Whisper peers, or both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from restante.errors import InvalidEncoding, RestanteError, Unavailable
+from restante import limits
+from restante.errors import ConfigError, InvalidEncoding, RestanteError, Unavailable
 
 if TYPE_CHECKING:
+    from restante.cli.follower import Follower
     from restante.formats.descriptor import Descriptor
+    from restante.networks.rlpx.enode import Enode
 
 NO_NODE = "a gateway serves the archive only: give the node's own port, which `up` printed"
+
+
+Make = Callable[[int, Callable[[], bool]], bytes]
+"""Makes the envelope, given the least work in millionths, and whether it was given up."""
+
+
+class Handed(NamedTuple):
+    """id, raw: of the envelope; to: how many took it, by what they are; in_words: the same."""
+
+    id: bytes
+    raw: bytes
+    to: dict[str, int]
+    in_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """url: the node's, if there is one; others: the other validators'; peers: Whisper nodes."""
+
+    url: str | None
+    policy: Path | None
+    descriptor: "Descriptor"
+    others: list[str]
+    peers: "Sequence[Enode]"
+
+    @classmethod
+    def of(
+        cls, node: str | None, policy: Path | None, peers: "Sequence[Enode]", *, alone: bool
+    ) -> "Target":
+        """Of what a command line names. Raises ConfigError, Unavailable."""
+        from restante.cli.nodes import folder, node_url
+
+        if peers and node is None:
+            if policy is None:
+                raise ConfigError("--peer without --node needs --policy", hint="the set's file")
+            return cls(None, policy, _descriptor_of(policy), [], peers)
+        url = node_url(node)
+        path = folder(node)
+        policy = policy or (None if path is None else path / "policy")
+        others = [] if alone or peers else other_contacts(policy, url)
+        return cls(url, policy, read_descriptor(node, url), others, peers)
+
+    def follower(self) -> "Follower":
+        """What waits for the envelope; made before that is handed in. Raises ConfigError."""
+        from restante.cli.follower import Follower
+
+        if self.policy is None:
+            raise ConfigError("--wait with a URL needs --policy", hint="whose keys to trust")
+        return Follower(self.policy, self.url)
+
+    def take(self, make: Make) -> Handed:
+        """Make the envelope and hand it to all. Raises Unavailable, Refused, NotMined."""
+        floor = self.descriptor.pow_floor_millionths
+        if not self.peers:
+            return self._handed(make(floor, lambda: False), {})
+        import asyncio
+
+        raw, taken = asyncio.run(self._through_peers(make, floor))
+        return self._handed(raw, {"peers": taken})
+
+    async def _through_peers(self, make: Make, floor: int) -> tuple[bytes, int]:
+        from asyncio import to_thread
+
+        from restante.cli.live import Live
+
+        given_up = Event()
+        async with Live(self.peers, self.descriptor) as live:
+            demanded = await live.connect(most=limits.LIVE_POW_TIMES * floor / 1e6)
+            try:
+                raw = await to_thread(make, max(floor, ceil(demanded * 1e6)), given_up.is_set)
+            finally:
+                given_up.set()
+            return raw, await live.send(raw)
+
+    def _handed(self, raw: bytes, to: dict[str, int]) -> Handed:
+        words = []
+        if self.peers:
+            words.append(f"sent to {to['peers']} of {len(self.peers)} peers")
+        if self.url is not None:
+            found = hand_in(self.url, raw)
+            words.append("handed in")
+            if found.get("peers"):
+                words.append(f"sent on to {found['peers']} peers")
+            to = {"peers": to.get("peers", 0) + int(found.get("peers", 0))}
+        if self.others:
+            to["others"] = hand_to_others(self.others, raw)
+            words.append(f"also at {to['others']} of {len(self.others)} others")
+        elif not to.get("peers") and self.url is None:
+            raise Unavailable(
+                "no peer took it: it is too large for them, or none was left",
+                code="no-peer",
+                hint="`restante peers` of a node, or the peer's own log, says what it demands",
+            )
+        return Handed(sha256(raw).digest(), raw, {"others": 0, **to}, ", ".join(words))
+
+
+def _descriptor_of(policy_file: Path) -> "Descriptor":
+    """The set's parameters, verified, from where the policy says that its archive is served."""
+    from restante.client import Client, ProcessMemory, read_policy
+    from restante.client.sources import sources_of
+
+    policy = read_policy(policy_file)
+    with Client(policy, sources_of(policy), ProcessMemory()) as client:
+        return client.refresh().descriptor
 
 
 def read_descriptor(node: str | None, url: str) -> "Descriptor":

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from restante.cli.output import reports, show_json
 from restante.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
-    from restante.cli.follower import Follower
     from restante.formats.descriptor import Descriptor
     from restante.networks.whisper.mine import Progress
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 @click.option(
     "--node", metavar="DIR|URL", help="The node; by default the one of RESTANTE_PATH or this user."
 )
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ENODE",
+    help="Send it through this Whisper node. Repeatable; then --node is only used if given.",
+)  # fmt: skip
 @click.option("--topic", help="8 hex digits, or a name, hashed as Whisper does.")
 @click.option("--topic-name", help="A name, also if it looks like hex.")
 @click.option("--file", "file", type=click.File("rb"), help="The message is in this file.")
@@ -50,13 +54,14 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="For --wait, in s.")
 @click.option(
     "--policy", type=click.Path(dir_okay=False, path_type=Path),
-    help="With a URL: the set's policy file, for --wait and for the other validators.",
+    help="With a URL, or --peer: the set's policy file, for --wait and for the other validators.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @reports
 def post(
     text: str | None,
     node: str | None,
+    peers: tuple[str, ...],
     topic: str | None,
     topic_name: str | None,
     file: Any,
@@ -74,16 +79,19 @@ def post(
     policy: Path | None,
     as_json: bool,
 ) -> None:
-    """Make an envelope: encrypt a message, mine its proof of work, hand it to a node.
+    """Make an envelope: encrypt a message, mine its proof of work, hand it in, or send it.
 
     Without MESSAGE and --file it is read from standard input. It is encrypted with a password
     (--password-file, --ask-password, or RESTANTE_PASSWORD in the environment), a symmetric key
     (--key-file, --ask-key, or RESTANTE_KEY) or a public key, and signed with the key of
     --sign-key-file or RESTANTE_SIGN_KEY, if any; secrets are never given as arguments.
 
-    It is handed to the node, and to the other validators that the set's policy names, if it is at
-    hand: what f + 1 of them hold at a window's end is in that window's batch. --alone leaves them
-    out.
+    It is handed to the node, which sends it on to its network's peers, and to the other validators
+    that the set's policy names, if it is at hand: what f + 1 of them hold at a window's end is in
+    that window's batch. --alone leaves them out.
+
+    With --peer it is sent through Whisper nodes, worked for as much as the set and each of these
+    demand. Nobody but --node is handed it then: validators observe the network.
 
     --wait follows the log until the envelope is in a batch, and saves a proof that anybody can
     check offline (restante verify). Whole windows are read for it, so that nobody learns which
@@ -92,38 +100,37 @@ def post(
     \b
     Examples:
       restante post --node ~/restante --topic news --password-file secret --wait 'hello'
+      restante post --peer enode://<node id>@127.0.0.1:30303 --policy policy --topic news \\
+        --password-file secret --wait 'hello'
       echo hello | restante post --node http://127.0.0.1:8420 --topic 5a4ea131 --key-file key
 
     Exit codes: 0 ok, 1 refused, 2 usage, 3 verification failed, 4 no node, or not in time.
     """
-    from restante.cli.handing import hand_in, hand_to_others, other_contacts, read_descriptor
-    from restante.cli.nodes import node_url
+    from restante.cli.handing import Target
     from restante.cli.printing import printable
+    from restante.cli.words import parse_enodes
     from restante.durable import write_file
     from restante.formats.proof import SUFFIX
 
-    url = node_url(node)
-    d = read_descriptor(node, url)
-    policy = policy or _policy_of(node)
     chosen = _topic(topic, topic_name)
     message = _message(text, file)
+    target = Target.of(node, policy, parse_enodes(peers), alone=alone)
     data = _encrypt(
         message, key_file, password_file, ask_password, ask_key, public_key, sign_key_file
     )
-    others = [] if alone else other_contacts(policy, url)
-    follower = _follower(url, policy) if wait else None
-    raw = _mine(chosen, data, ttl, d)
+    follower = target.follower() if wait else None
     started = time.monotonic()
-    found = hand_in(url, raw)
-    more = hand_to_others(others, raw)
-    result = {"id": found["id"], "topic": chosen.hex(), "bytes": len(raw), "others": more}
+    handed = target.take(
+        lambda floor, stopped: _mine(chosen, data, ttl, target.descriptor, floor, stopped)
+    )
+    id_, size = handed.id.hex(), len(handed.raw)
+    result = {"id": id_, "topic": chosen.hex(), "bytes": size, **handed.to}
     if not as_json:
-        also = f", also at {more} of {len(others)} others" if others else ""
-        click.echo(f"handed in: {found['id']} ({len(raw)} bytes, topic {chosen.hex()}){also}")
+        click.echo(f"{handed.in_words}: {id_} ({size} bytes, topic {chosen.hex()})")
     if follower is not None:
-        file = proof_file or Path(f"{found['id'][:16]}{SUFFIX}")
+        file = proof_file or Path(f"{id_[:16]}{SUFFIX}")
         with follower:
-            window, proof = follower.wait(bytes.fromhex(found["id"]), timeout)
+            window, proof = follower.wait(handed.id, timeout)
         write_file(file, proof)
         result |= {"window": window, "proof": str(file)}
         if not as_json:
@@ -132,21 +139,6 @@ def post(
             click.echo(f"proof: {printable(str(file))}")
     if as_json:
         show_json(result)
-
-
-def _policy_of(node: str | None) -> Path | None:
-    from restante.cli.nodes import folder
-
-    path = folder(node)
-    return None if path is None else path / "policy"
-
-
-def _follower(url: str, policy: Path | None) -> "Follower":
-    from restante.cli.follower import Follower
-
-    if policy is None:
-        raise ConfigError("--wait with a URL needs --policy", hint="whose keys to trust")
-    return Follower(policy, url)
 
 
 def _topic(topic: str | None, name: str | None) -> bytes:
@@ -218,8 +210,11 @@ def _encrypt(
     return crypt.encrypt_symmetric(message, key, sign_with=signer)
 
 
-def _mine(topic: bytes, data: bytes, ttl: int, d: "Descriptor") -> bytes:
-    """The envelope, its proof of work found. Raises ConfigError."""
+def _mine(
+    topic: bytes, data: bytes, ttl: int, d: "Descriptor", floor: int, stopped: Callable[[], bool]
+) -> bytes:
+    """The envelope, its proof of work found; `floor` in millionths. Raises ConfigError, NotMined
+    once it is `stopped`."""
     from restante.formats import whisper
     from restante.networks.whisper.mine import mine
 
@@ -227,16 +222,17 @@ def _mine(topic: bytes, data: bytes, ttl: int, d: "Descriptor") -> bytes:
         raise ConfigError(f"a TTL of {ttl} s; this set keeps at most {d.ttl_max_s}")
     live = sys.stderr.isatty()
 
-    def show(progress: "Progress") -> None:
+    def show(progress: "Progress") -> bool:
         if live:
             click.echo(
                 f"\rmining: {progress.tries:,} hashes, {progress.expected:,} on average ",
                 nl=False,
                 err=True,
             )
+        return not stopped()
 
     expiry = int(time.time()) + ttl
-    nonce = mine(expiry, ttl, topic, data, d.pow_floor_millionths, progress=show)
+    nonce = mine(expiry, ttl, topic, data, floor, progress=show)
     if live:
         click.echo("\r\x1b[K", nl=False, err=True)
     raw = whisper.assemble(expiry, ttl, topic, data, nonce)

@@ -10,7 +10,7 @@ from restante import limits
 from restante.cli.output import reports
 from restante.cli.printing import JsonLines, TextLines, opener_of
 from restante.cli.watched import Place
-from restante.cli.words import async_sources_named, parse_topic, topic_of_name
+from restante.cli.words import async_sources_named, parse_enodes, parse_topic, topic_of_name
 from restante.errors import ConfigError, InvalidEncoding
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ def watch(
     from restante.cli.watching import watch as go_on
     from restante.client import FolderMemory, read_policy
     from restante.client.aio import AsyncClient
-    from restante.networks.rlpx.enode import Enode
     from restante.rules.query import Query
 
     policy = read_policy(policy_file)
@@ -120,7 +119,7 @@ def watch(
     memory = FolderMemory()
     name = f"{(policy.set_id or b'').hex()[:16]}-{query.hash().hex()[:16]}.json"
     place = Place(state_file or memory.root / "watch" / name)
-    enodes = [Enode.parse(text) for text in peers]
+    enodes = parse_enodes(peers)
     if fresh:
         place.forget()
 

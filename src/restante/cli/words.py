@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from restante.client.aio_sources import AsyncSource
     from restante.client.sources import Source
     from restante.formats.policy import Policy
+    from restante.networks.rlpx.enode import Enode
 
 _HEX_TOPIC = re.compile("(?:0x)?([0-9a-fA-F]{8})", re.ASCII)
 _SECONDS = re.compile("[0-9]{1,12}", re.ASCII)
@@ -47,6 +48,15 @@ def topic_of_name(name: str) -> bytes:
     from restante.networks.whisper.keccak import keccak256
 
     return keccak256(name.encode())[: whisper.TOPIC_BYTES]
+
+
+def parse_enodes(texts: Sequence[str]) -> "list[Enode]":
+    """Peers of a command line. Raises ConfigError `enode`."""
+    if not texts:
+        return []
+    from restante.networks.rlpx.enode import Enode
+
+    return [Enode.parse(text) for text in texts]
 
 
 def sources_named(

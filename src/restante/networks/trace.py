@@ -133,6 +133,9 @@ class TraceNetwork:
     def status(self) -> dict[str, Any]:
         return {}
 
+    def reasons(self) -> list[tuple[str, str]]:
+        return []
+
     def peers(self) -> list[dict[str, Any]]:
         return []
 

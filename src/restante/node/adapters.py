@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restante.durable import Hook, no_hook
 from restante.engines.local import LocalEngine
 from restante.errors import ConfigError
+from restante.formats.descriptor import Descriptor
 from restante.networks.trace import Source, TraceNetwork, sources
 from restante.node.clock import ReplayClock, WallClock
 from restante.node.config import Config
 from restante.node.home import Home
 from restante.ports import Clock, Engine, Network, Store
 from restante.stores.folder import FolderStore
+
+if TYPE_CHECKING:
+    from restante.networks.whisper.network_talk import MailService
 
 
 def open_clock(config: Config, home: Home) -> Clock:
@@ -60,11 +65,19 @@ def check_network(source: str, folder: Path) -> str:
     return "trace:" + ",".join(str(path) for path in paths)
 
 
-def open_network(config: Config, clock: Clock, home: Home) -> Network | None:
-    """`network.source`; None when only what is posted here is carried. Raises ConfigError."""
+async def open_network(
+    config: Config, clock: Clock, home: Home, d: Descriptor, mail: "MailService | None" = None
+) -> Network | None:
+    """`network.source`; None when only what is posted here is carried. Raises ConfigError,
+    Unavailable where it cannot listen."""
     source = config.text("network.source")
     if source == "none":
         return None
+    if source == "whisper":
+        # It needs what is only installed for it.
+        from restante.node.whisper import open_whisper
+
+        return await open_whisper(config, home, clock, d, mail)
     kind, _, names = source.partition(":")
     if kind == "trace" and names:
         # What arrived before this node was there, it did not see.

@@ -167,11 +167,11 @@ def change_passphrase(path: Path, old: str | None, new: str | None) -> None:
 
 def is_sealed(path: Path) -> bool:
     """Whether a key file needs a passphrase. Raises as `read_key`."""
-    return age.is_sealed(_key_bytes(path))
+    return age.is_sealed(read_secret(path))
 
 
 def _key_text(path: Path, passphrase: str | None) -> bytes:
-    data = _key_bytes(path)
+    data = read_secret(path)
     if not age.is_sealed(data):
         return data
     if passphrase is None:
@@ -186,7 +186,9 @@ def _key_text(path: Path, passphrase: str | None) -> bytes:
         ) from None
 
 
-def _key_bytes(path: Path) -> bytes:
+def read_secret(path: Path) -> bytes:
+    """What is in a file that only its owner may read. Raises ConfigError `key-missing`,
+    `key-mode`."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError as error:

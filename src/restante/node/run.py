@@ -34,8 +34,9 @@ from restante.node.validator.role import Validating
 from restante.node.wire.http import Listener, build_app
 from restante.node.wire.peers import Peers, open_client
 from restante.node.wire.proxies import Proxies
+from restante.node.wire.routes_network import peer_routes
 from restante.node.wire.routes_node import common_routes
-from restante.ports import Clock, Engine, Store
+from restante.ports import Clock, Engine, Network, Store
 from restante.rules.window import Pace
 
 log = logging.getLogger("restante")
@@ -97,6 +98,7 @@ class Node:
         self._config = config
         self._metrics = Metrics()
         self._jobs: list[Callable[[], Any]] = []
+        self._network: Network | None = None
         self.urls: dict[str, str] = {}
 
     @classmethod
@@ -115,6 +117,8 @@ class Node:
         d = home.read_descriptor()
         clock = adapters.open_clock(config, home)
         node = cls(d, clock, config)
+        if roles != ["gateway"]:
+            await node._open_network(home, stack)
         if "validator" in roles:
             await node._open_validator(home, hook, stack, passphrase)
         elif "proposer" in roles:
@@ -128,6 +132,16 @@ class Node:
         async with asyncio.TaskGroup() as tasks:
             for job in self._jobs:
                 tasks.create_task(job())
+
+    async def _open_network(self, home: Home, stack: AsyncExitStack) -> None:
+        self._network = network = await adapters.open_network(
+            self._config, self._clock, home, self._d
+        )
+        if network is None:
+            return
+        stack.push_async_callback(network.close)
+        if enode := network.status().get("enode"):
+            self.urls["whisper"] = enode
 
     async def _open_validator(
         self, home: Home, hook: Hook, stack: AsyncExitStack, passphrase: str | None
@@ -170,14 +184,13 @@ class Node:
             pool_max_bytes=config.int_("validator.pool_max_bytes"),
             proposer=read_key(home.proposer_key, passphrase) if proposing else None,
         )
-        network = adapters.open_network(config, self._clock, home)
         validating = Validating(
             node,
             key,
             origin,
             policy,
             state,
-            network,
+            self._network,
             stores,
             refill,
             retention_days=config.int_("validator.retention_days"),
@@ -185,16 +198,19 @@ class Node:
         )
         validating.announce(config.text("listen.url") or listener.url)
         routes = common_routes(
-            lambda: self._status(validating.status()), validating.hand_in, d.max_envelope_bytes
+            lambda: self._status(validating.status()),
+            validating.hand_in,
+            d.max_envelope_bytes,
         )
-        app = self._app("validator", validating.status, routes + validating.routes())
+        routes += peer_routes(self._network) + validating.routes()
+        app = self._app("validator", validating.status, routes)
         self._jobs += [validating.run, lambda: listener.serve(app)]
         self.urls["validator"] = listener.url
 
     async def _open_proposer(
         self, home: Home, hook: Hook, stack: AsyncExitStack, passphrase: str | None
     ) -> None:
-        d, config = self._d, self._config
+        d = self._d
         key = read_key(home.proposer_key, passphrase)
         listener = self._listener("listen")
         stack.callback(listener.close)
@@ -211,12 +227,13 @@ class Node:
         outsider = Outsider(
             d, key, home.read_policy(d), pool, self._clock, peers, keccak256, self._pace()
         )
-        network = adapters.open_network(config, self._clock, home)
         routes = common_routes(
-            lambda: self._status(outsider.status()), outsider.hand_in, d.max_envelope_bytes
+            lambda: self._status(outsider.status()),
+            outsider.hand_in,
+            d.max_envelope_bytes,
         )
-        app = self._app("proposer", outsider.status, routes)
-        self._jobs += [lambda: outsider.run(network), lambda: listener.serve(app)]
+        app = self._app("proposer", outsider.status, routes + peer_routes(self._network))
+        self._jobs += [lambda: outsider.run(self._network), lambda: listener.serve(app)]
         self.urls["proposer"] = listener.url
 
     def _open_gateway(self, home: Home, stack: AsyncExitStack) -> None:

@@ -157,7 +157,8 @@ def test_pool_and_bodies(tmp_path: Path) -> None:
         raws = [local.envelope(number) for number in range(5)]
         for raw in raws:
             response = await client.post("/envelopes", content=raw)
-            assert (response.status_code, response.json()) == (202, {"id": sha256(raw).hexdigest()})
+            handed = {"id": sha256(raw).hexdigest(), "peers": 1}
+            assert (response.status_code, response.json()) == (202, handed)
         page = PoolPage.parse((await client.get("/pool?after=1&limit=2")).content)
         assert page.ids == tuple(sha256(raw).digest() for raw in raws[1:3])
         assert (page.after, page.next) == (1, 3)

@@ -161,6 +161,16 @@ class WhisperNetwork:
             "static": [static.row() for static in self._dialling.static],
         }
 
+    def reasons(self) -> list[tuple[str, str]]:
+        """What is not well: `no-peer`, `network-clock`."""
+        found = []
+        if not self.connected:
+            found.append(("no-peer", "no Whisper peer: nothing is observed, nothing is sent"))
+        skew = self._judge_clock()
+        if skew.seems_off:
+            found.append(("network-clock", in_words(skew)))
+        return found
+
     def peers(self) -> list[dict[str, Any]]:
         """A row for each peer that is here (`left` is None), then for those that left lately."""
         return self._talk.peers.rows()

@@ -20,7 +20,7 @@ from restante.node.proposer.follower import Follower
 from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
-from restante.node.wire.routes_node import HandedIn, sent_on
+from restante.node.wire.routes_network import HandedIn, network_part, network_reasons, sent_on
 from restante.ports import Arrival, Clock, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
@@ -232,6 +232,8 @@ class Outsider:
             reasons.append({"code": "lag", "message": message})
         if self.following_error:
             reasons.append({"code": "log", "message": self.following_error})
+        for code, message in network_reasons(self._network):
+            reasons.append({"code": code, "message": message})
         return {
             "name": self.name,
             "key": self._key.public_key.hex(),
@@ -243,5 +245,6 @@ class Outsider:
             "pool": {"envelopes": len(self.index), "bytes": self._pool.size_bytes},
             "reception": dict(self.intake.outcomes),
             "connected": self._network is None or self._network.connected,
+            **network_part(self._network),
             "reasons": reasons,
         }

@@ -22,7 +22,8 @@ from restante.node.validator.watch import Watch
 from restante.node.waiting import Stopped, in_thread, retries
 from restante.node.wire.reception import Reception
 from restante.node.wire.routes_archive import ArchiveReader, archive_routes
-from restante.node.wire.routes_node import HandedIn, NodeRoutes, sent_on
+from restante.node.wire.routes_network import HandedIn, network_part, network_reasons, sent_on
+from restante.node.wire.routes_node import NodeRoutes
 from restante.ports import Network, Store
 from restante.rules import actions as act
 
@@ -208,6 +209,7 @@ class Validating:
             "engine": {"slot": machine.engine_slot, "ok": node.engine_error is None},
             "stores": {store.name: self._store(store) for store in self._stores},
             "connected": self._connected(),
+            **network_part(self._network),
             "clock": {
                 "trusted": machine.clock_trusted,
                 "median_offset_ms": None
@@ -266,4 +268,5 @@ class Validating:
         reasons += [
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]
+        reasons += network_reasons(self._network)
         return [{"code": code, "message": message} for code, message in reasons]

@@ -3,15 +3,13 @@
 import json
 import time
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from restante import limits
-from restante.errors import Unavailable
 from restante.formats import cid as cids
 from restante.formats.exchange import BodiesRequest, encode_bodies
 from restante.formats.message import Certificate
@@ -24,15 +22,7 @@ from restante.node.wire.http import RequestRefused, dag_cbor, error_response, nu
 from restante.node.wire.peers import BODIES_TYPE
 from restante.node.wire.quota import Rate, source_of
 from restante.node.wire.reception import Reception, check_window, parse_hex, proposal_max_bytes
-from restante.ports import Network
-
-
-class HandedIn(NamedTuple):
-    """id: of an envelope that is pooled durably; peers: of the network that it was queued for."""
-
-    id: bytes
-    peers: int
-
+from restante.node.wire.routes_network import HandedIn
 
 HandIn = Callable[[bytes], HandedIn]
 Status = Callable[[], dict[str, Any]]
@@ -127,11 +117,9 @@ def common_routes(
     hand_in: HandIn | None,
     max_envelope_bytes: int,
     ready: Ready | None = None,
-    network: Network | None = None,
 ) -> list[BaseRoute]:
-    """Routes of every role: status, health, readiness, the network's peers, and handing in
-    envelopes where that is possible. `ready` answers why the role cannot do its work yet; else its
-    status says it."""
+    """Routes of every role: status, health, readiness, and handing in envelopes where that is
+    possible. `ready` answers why the role cannot do its work yet; else its status says it."""
 
     async def show(request: Request) -> Response:
         return _json(status())
@@ -162,34 +150,12 @@ def common_routes(
         done = hand_in(raw)
         return _json({"id": done.id.hex(), "peers": done.peers}, 202)
 
-    async def peers(request: Request) -> Response:
-        host = request.client.host if request.client is not None else ""
-        if not host or not ip_address(host).is_loopback:
-            # With whom a node speaks is nobody's business but its operator's.
-            raise RequestRefused(
-                403, "not-local", "peers are told on the node's own machine only", "ask there"
-            )
-        enode = "" if network is None else network.status().get("enode", "")
-        return _json({"enode": enode, "peers": [] if network is None else network.peers()})
-
     return [
-        Route("/peers", peers, methods=["GET"]),
         Route("/status", show, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
         Route("/readiness", readiness, methods=["GET"]),
         Route("/envelopes", envelopes, methods=["POST"]),
     ]
-
-
-def sent_on(network: Network | None, raw: bytes) -> int:
-    """How many of the network's peers it was queued for. With none it is pooled all the same, and
-    R7 takes it to the other validators."""
-    if network is None:
-        return 0
-    try:
-        return network.send(raw)
-    except Unavailable:
-        return 0
 
 
 def blocking(status: dict[str, Any]) -> list[dict[str, str]]:

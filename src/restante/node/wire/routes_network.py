@@ -1,0 +1,60 @@
+"""What a node says of its network: how many peers were given what is handed in, how the network is,
+and, on its own machine, who the peers are."""
+
+import json
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from restante.errors import Unavailable
+from restante.node.wire.http import RequestRefused
+from restante.ports import Network
+
+
+class HandedIn(NamedTuple):
+    """id: of an envelope that is pooled durably; peers: of the network that it was queued for."""
+
+    id: bytes
+    peers: int
+
+
+def sent_on(network: Network | None, raw: bytes) -> int:
+    """How many of the network's peers it was queued for. With none it is pooled all the same, and
+    R7 takes it to the other validators."""
+    if network is None:
+        return 0
+    try:
+        return network.send(raw)
+    except Unavailable:
+        return 0
+
+
+def network_part(network: Network | None) -> dict[str, Any]:
+    """What `/status` tells of the network, if that has peers."""
+    found = {} if network is None else network.status()
+    return {"network": found} if found else {}
+
+
+def network_reasons(network: Network | None) -> list[tuple[str, str]]:
+    """What is not well with the network: (code, message)."""
+    return [] if network is None else network.reasons()
+
+
+def peer_routes(network: Network | None) -> list[BaseRoute]:
+    """With whom a node speaks is nobody's business but its operator's."""
+
+    async def show(request: Request) -> Response:
+        host = request.client.host if request.client is not None else ""
+        if not host or not ip_address(host).is_loopback:
+            raise RequestRefused(
+                403, "not-local", "peers are told on the node's own machine only", "ask there"
+            )
+        enode = "" if network is None else network.status().get("enode") or ""
+        rows = [] if network is None else network.peers()
+        data = json.dumps({"enode": enode, "peers": rows}, ensure_ascii=False)
+        return Response(data, 200, {"Cache-Control": "no-store"}, "application/json")
+
+    return [Route("/peers", show, methods=["GET"])]
