@@ -580,6 +580,46 @@ async def test_a_flood_of_pings_from_one_that_does_not_read(
         link._transport.abort()
 
 
+@run
+async def test_a_snappy_bomb_costs_nothing() -> None:
+    async with listening() as (found, there):
+        here = Recorder()
+        link = await dial(found, here)
+        await until(lambda: there.links)
+        # 16 MiB are claimed and a few bytes are there; what is claimed must not be allocated.
+        bomb = link._session._writer.frame(b"\x11\x80\x80\x80\x08\x00a")
+        link._transport.write(bomb)
+        await until(lambda: there.left and here.left)
+        assert there.codes() == ["snappy"]
+        assert here.left[0].reason == Reason.BREACH_OF_PROTOCOL
+
+
+@run
+async def test_messages_that_are_never_whole_are_bounded_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever holds most is dropped; the others' messages arrive."""
+    monkeypatch.setattr(limits, "RLPX_UNFINISHED_BYTES", 3_000_000)
+    async with listening() as (found, there):
+        links = []
+        for at in range(4):
+            links.append(await dial(found, Recorder()))
+            await until(lambda: len(there.links) == len(links))
+            size = 900_000 + 100_000 * at
+            links[-1]._session.send(1, secrets.token_bytes(size))
+        ends = []
+        for link in links:
+            frame = link._session.outgoing()
+            link._transport.write(frame[:-100_000])
+            ends.append(frame[-100_000:])
+        await until(lambda: there.left)
+        assert there.codes() == ["unfinished-too-large"]
+        for link, end in zip(links, ends, strict=True):
+            if not link.gone:
+                link._transport.write(end)
+        await until(lambda: len(there.came) == 3)
+
+
 # --- crowds ---------------------------------------------------------------------------------
 
 

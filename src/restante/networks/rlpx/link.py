@@ -56,6 +56,13 @@ class Times:
 
 DEFAULT_TIMES = Times()
 
+_HINTS = {
+    "peer-unreachable": "is the peer up, and does a firewall let us reach this port?",
+    "peer-refused": "does the enode's key belong to the node at this address? a full peer may have"
+    " room later",
+    "peer-handshake": "does the node at this address speak RLPx, and what we speak over it?",
+}
+
 
 class Handler(Protocol):
     """Who uses a link. None of these may raise, and none waits."""
@@ -395,7 +402,7 @@ async def dial(
             )
     except (OSError, TimeoutError) as error:
         why = str(error) or "no answer in time"
-        raise Unavailable(f"{enode.host}:{enode.port}: {why}", code="peer-unreachable") from None
+        raise _unavailable(enode, why, "peer-unreachable") from None
     try:
         await asyncio.wait((link.opened,))
     except asyncio.CancelledError:
@@ -403,7 +410,7 @@ async def dial(
         raise
     if link.why is not None:
         code = "peer-handshake" if link.why.ours else "peer-refused"
-        raise Unavailable(f"{enode.host}:{enode.port}: {link.why.detail}", code=code)
+        raise _unavailable(enode, link.why.detail, code)
     return link
 
 
@@ -430,3 +437,7 @@ async def listen(
         why = f"{host}:{port} cannot be listened at: {error.strerror or error}"
         raise Unavailable(why, code="listen") from None
     return Listening(server, links)
+
+
+def _unavailable(enode: Enode, why: str, code: str) -> Unavailable:
+    return Unavailable(f"{enode.host}:{enode.port}: {why}", code=code, hint=_HINTS[code])

@@ -33,9 +33,12 @@ class Reason(IntEnum):
 class Left(NamedTuple):
     """Why a link ended.
 
-    code: a reason's label, or what ended it without one (`lost`, `bad-mac`, `silent`, …); detail: a
-    sentence; ours: we ended it; reason: the number of the Disconnect that was sent or received,
-    None where there was none.
+    code: a reason's label, or in our own words: what broke the protocol (`handshake`, `bad-mac`,
+    `frame-size`, `hello`, `code`, `snappy`, `message-size`), who was not heard (`lost`,
+    `handshake-timeout`, `silent`, `never-reads`), where there was no place (`barred`, `too-often`,
+    `too-many-of-address`, `crowded-out`, `unfinished-too-large`), or a peer that gave no known
+    reason (`unexplained`, `unknown-reason`). detail: a sentence; ours: we ended it; reason: the
+    number of the Disconnect that was sent or received, None where there was none.
     """
 
     code: str

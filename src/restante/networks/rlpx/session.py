@@ -8,7 +8,7 @@ it would be in any set of shared ones that has no other. After hello every paylo
 where the peer's version is at least 5; the code before it is not compressed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cramjam
 
@@ -37,19 +37,19 @@ class Identity:
     """Who we are.
 
     key: our private key, 32 bytes; client: as in `restante/0.1.0`; capability: name, version, and
-    how many codes it has; listen_port: TCP, 0 when nobody can connect to us.
+    how many codes it has; listen_port: TCP, 0 when nobody can connect to us; node_id: our public
+    key, 64 bytes. Raises ConfigError for what is no key.
     """
 
-    key: bytes
+    key: bytes = field(repr=False)
     client: str
     capability: tuple[str, int, int]
     listen_port: int = 0
+    node_id: bytes = field(init=False)
 
-    @property
-    def node_id(self) -> bytes:
-        """Our public key, 64 bytes."""
-        id_: bytes = ecies.private(self.key).public_key.format(compressed=False)[1:]
-        return id_
+    def __post_init__(self) -> None:
+        node_id = ecies.private(self.key).public_key.format(compressed=False)[1:]
+        object.__setattr__(self, "node_id", node_id)
 
 
 class Session:
@@ -60,7 +60,8 @@ class Session:
     """
 
     def __init__(self, identity: Identity, remote_id: bytes | None = None) -> None:
-        """`remote_id`: whom we dial; None when we were called. Raises ConfigError for no key."""
+        """`remote_id`: whom we dial; None when we were called. Raises ConfigError where that is
+        no key."""
         self.identity = identity
         self.outbound = remote_id is not None
         self.remote_id = remote_id or b""
@@ -126,7 +127,9 @@ class Session:
             return
         detail = f"we left: {reason.label} ({reason:#04x})"
         self.left = left or Left(reason.label, detail, ours=True, reason=reason)
-        if self._writer is not None:
+        if self._writer is None:
+            self.left = self.left._replace(reason=None)
+        else:
             self._write(_DISCONNECT, reasons.encode(reason))
 
     # --- the handshake ----------------------------------------------------------------------
