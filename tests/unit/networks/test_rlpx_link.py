@@ -98,12 +98,14 @@ async def listening(
     times: Times = rlpx.DEFAULT_TIMES, admission: Admission | None = None
 ) -> AsyncIterator[tuple[Listening, Recorder]]:
     recorder = Recorder()
-    found = await rlpx.listen("127.0.0.1", 0, SERVER, recorder, times=times, admission=admission)
+    room = admission or Admission()
+    found = await rlpx.listen("127.0.0.1", 0, SERVER, recorder, times=times, admission=room)
     try:
         yield found, recorder
     finally:
         await found.close()
         await until(lambda: not found.links)
+        assert room.doorway == room.inbound == 0
 
 
 async def dial(
@@ -211,6 +213,24 @@ async def test_reasons_arrive_from_both_ends(reason: Reason) -> None:
             for each in (here, there):
                 each.links.clear()
                 each.left.clear()
+
+
+@run
+async def test_a_reason_arrives_at_a_peer_that_is_busy_writing() -> None:
+    """A socket closed with bytes unread would reset the connection under its hands."""
+    async with listening() as (found, there):
+        here = Recorder()
+        link = await dial(found, here)
+        await until(lambda: there.links)
+        link.pause()
+        for _ in range(7):
+            there.links[0].send(1, secrets.token_bytes(1_000_000))
+        await asyncio.sleep(0.1)
+        assert there.links[0].backlog_bytes
+        link.close(Reason.SUBPROTOCOL_ERROR)
+        await until(lambda: there.left)
+        assert there.left[0].reason == Reason.SUBPROTOCOL_ERROR
+        assert here.came == []
 
 
 @run
@@ -441,11 +461,13 @@ async def test_a_byte_now_and_then_of_a_large_message_is_silence() -> None:
         link = await dial(found, here)
         await until(lambda: there.links)
         link._session.send(1, secrets.token_bytes(100_000))
+        began_s = time.monotonic()
         for byte in link._session.outgoing()[:200]:
             if there.left:
                 break
             link._transport.write(bytes((byte,)))
             await asyncio.sleep(0.02)
+        assert time.monotonic() - began_s < 3
         await until(lambda: there.left)
         assert there.codes() == ["silent"]
         await until(lambda: here.left)
@@ -651,6 +673,21 @@ async def test_hundreds_that_only_connect_hold_bounded_places() -> None:
         await until(lambda: there.came)
         for each in held:
             each.close()
+
+
+@run
+async def test_who_is_crowded_out_after_the_handshake_does_not_linger() -> None:
+    async with listening(Times(close_s=60), Admission(handshakes=4)) as (found, there):
+        held = []
+        for _ in range(20):
+            reader, writer = await knock(found)
+            await shake(reader, writer)
+            held.append(writer)
+        await until(lambda: len(found.links) == 4)
+        assert there.codes() == ["crowded-out"] * 16
+        for each in held:
+            await close(each)
+        await until(lambda: not found.links)
 
 
 @pytest.mark.slow

@@ -215,6 +215,8 @@ def test_disconnects_as_they_are_really_sent(payload: bytes, number: int | None)
         assert peer.say(b"\x01" + form) == []
         assert peer.bob.left is not None
         assert not peer.bob.left.ours
+        # A zero byte alone is also how snappy writes nothing.
+        assert peer.bob.left.reason == (None if form == b"\x00" else number)
     before_hello = Raw()
     before_hello.say(b"\x01" + payload)
     assert before_hello.bob.left == reasons.theirs(number)
@@ -372,6 +374,11 @@ def test_snappy_that_lies(block: bytes, code: str) -> None:
     assert peer.say(b"\x11" + block) == []
     assert peer.bob.left is not None
     assert (peer.bob.left.code, peer.bob.left.ours) == (code, True)
+
+
+def test_a_length_that_snappy_cannot_reach_is_refused_before_there_is_room_for_it() -> None:
+    with pytest.raises(session.MessageBroken, match="6 bytes that claim to be 16777216"):
+        session.uncompress(b"\x80\x80\x80\x08\x00a")
 
 
 def test_the_densest_snappy_is_within_the_ratio() -> None:

@@ -173,8 +173,6 @@ def _derive(shared: bytes, recipient_nonce: bytes, initiator_nonce: bytes) -> tu
 
 
 def _signer(signature: bytes, signed: bytes) -> coincurve.PublicKey:
-    if signature[64] > 1:
-        raise HandshakeFailed("the signature's V must be 0 or 1")
     try:
         return coincurve.PublicKey.from_signature_and_message(signature, signed, hasher=None)
     except Exception:  # coincurve raises bare Exception for a signature that gives no key
