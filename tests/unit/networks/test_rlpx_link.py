@@ -14,6 +14,7 @@ import pytest
 
 from restante import limits
 from restante.errors import Unavailable
+from restante.formats import rlp
 from restante.networks.rlpx import link as rlpx
 from restante.networks.rlpx.frames import Reader, Writer
 from restante.networks.rlpx.handshake import Initiator
@@ -231,6 +232,26 @@ async def test_a_reason_arrives_at_a_peer_that_is_busy_writing() -> None:
         await until(lambda: there.left)
         assert there.left[0].reason == Reason.SUBPROTOCOL_ERROR
         assert here.came == []
+
+
+@run
+async def test_what_is_unread_does_not_reset_the_connection() -> None:
+    """On a network that loses packets, a reset would take the reason with it."""
+    async with listening() as (found, there):
+        reader, writer = await knock(found)
+        me = someone()
+        frames, _ = await shake(reader, writer, me.key)
+        hello = rlp.encode([b"\x05", b"raw", [[b"shh", b"\x06"]], b"", me.node_id])
+        writer.write(frames.frame(b"\x80" + hello))
+        await until(lambda: there.links)
+        there.links[0].pause()
+        for _ in range(10):
+            writer.write(bytes(100_000))
+        await asyncio.sleep(0.1)
+        there.links[0].close(Reason.QUITTING)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.read()
+        await close(writer)
 
 
 @run

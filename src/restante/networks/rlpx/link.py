@@ -173,9 +173,8 @@ class Link(asyncio.Protocol):
 
     def give_way(self, why: str) -> None:
         """End at once, since others need the room (`why` is the code)."""
-        self._session.leave(
-            Reason.TOO_MANY_PEERS, Left(why, "others need what the link holds", ours=True)
-        )
+        reason = Reason.TOO_MANY_PEERS
+        self._session.leave(reason, Left(why, "others need what the link holds", True, reason))
         self._settle()
         self._abort()
 
