@@ -527,3 +527,50 @@ RLPX_ADDRESSES = 4_096
 # worth is not counted.
 RLPX_UNFINISHED_BYTES = 64 * 1024 * 1024
 RLPX_UNFINISHED_FREE_BYTES = 256 * 1024
+
+# --- mail server ---------------------------------------------------------------------------------
+# A request is one envelope of at most a few topics; 1,024 of them and a full filter have 6 KB.
+MAIL_REQUEST_BYTES = 64 * 1024
+# status-go's page: what 0 stands for, and what no request may exceed.
+MAIL_PAGE = 1_000
+# What "until now" reaches ahead, as in status-go.
+MAIL_AHEAD_S = 60
+# Envelopes of one batched packet: half of what a peer takes, and room for one of any size alone.
+MAIL_BATCH_BYTES = 512 * 1024
+# What may wait for one peer before its mail waits too: enough to keep a link busy.
+MAIL_BACKLOG_BYTES = 1024 * 1024
+# A peer that takes nothing of its mail in this time does not read.
+MAIL_STALL_S = 20.0
+MAIL_POLL_S = 0.01
+# One page, as long as status-go pushes; a request that cannot be paged, which brings everything.
+MAIL_PAGE_S = 60.0
+MAIL_UNPAGED_S = 300.0
+# Requests that wait, in all, of one peer, of one address.
+MAIL_QUEUE = 512
+MAIL_QUEUE_PER_PEER = 8
+MAIL_QUEUE_PER_ADDRESS = 64
+# Requests that are answered at once, in all, of one address, and such as cannot be paged: each
+# holds what the client reads ahead (CLIENT_AHEAD_BYTES).
+MAIL_RUNNING = 8
+MAIL_RUNNING_PER_ADDRESS = 4
+MAIL_RUNNING_UNPAGED = 4
+# Requests of one address: a key costs nothing, and each request up to 0.3 ms before it is refused.
+MAIL_REQUESTS_PER_S = 20
+MAIL_REQUESTS_BURST = 200
+MAIL_ADDRESSES = 4_096
+# Envelopes handed on between two looks at what else there is to do: some 2 ms.
+MAIL_AT_ONCE = 64
+# How often the index is asked for a newer checkpoint, in real time: a fifteenth of a window.
+MAIL_REFRESH_S = 2.0
+# Windows read at first, an hour; each time twice as many, while too little is found.
+MAIL_SLICE_WINDOWS = 120
+# Windows of a chapter of the topic book: a day.
+MAIL_CHAPTER_WINDOWS = 2_880
+# (day, topic) pairs that the topic book holds: some 50 MB. Older days are forgotten first.
+MAIL_TOPICS = 400_000
+# The book's file, at some 20 bytes a pair; it is written so often at most.
+MAIL_BOOK_BYTES = 32 * 1024 * 1024
+MAIL_BOOK_EVERY_S = 600.0
+# Times during which the index stood still that are remembered, and their file.
+MAIL_STALLS = 4_096
+MAIL_STALLS_BYTES = 1024 * 1024
