@@ -72,7 +72,7 @@ def test_geths_own_vectors(relay: Relay, nonce: int, pow_: float) -> None:
     vector = live(raw)
     vector.ttl_s = found.ttl_s
     zeros = whisper.leading_zeros(keccak256(found.work + found.raw_nonce))
-    vector.effort = ldexp(1.0, zeros) / len(found.work)
+    vector.worked(zeros, len(found.work))
     assert vector.pow(0) == pow_
 
 

@@ -2,21 +2,16 @@
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+from typing import TypeAlias
 
 from restante import limits
 from restante.networks.whisper.peers import Batch, Peer
 from restante.networks.whisper.relay import Live
 from restante.ports import Arrival
 
-
-class Came(NamedTuple):
-    """One envelope that is not judged: from whom, the packet if that wants an answer, and when."""
-
-    live: Live
-    peer: Peer
-    batch: Batch | None
-    arrival_ms: int
+# One envelope that is not judged: when it came, from whom, and its packet if that wants an answer.
+# A plain tuple, since every arrival is one.
+Came: TypeAlias = tuple[Arrival, Live, Peer, Batch | None]
 
 
 class Queue:
@@ -24,7 +19,6 @@ class Queue:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._arrivals: deque[Arrival] = deque()
         self._came: deque[Came] = deque()
         self._filled = asyncio.Event()
         self._taken_s = 0.0
@@ -41,9 +35,8 @@ class Queue:
     def low(self) -> bool:
         return self.bytes * 2 <= limits.SHH_QUEUE_BYTES
 
-    def put(self, arrivals: list[Arrival], came: list[Came], size_bytes: int) -> None:
+    def put(self, came: list[Came], size_bytes: int) -> None:
         """Add what one packet brought; `size_bytes`: of its envelopes."""
-        self._arrivals.extend(arrivals)
         self._came.extend(came)
         self.bytes += size_bytes + len(came) * limits.SHH_ENVELOPE_OVERHEAD_BYTES
         self._filled.set()
@@ -75,10 +68,10 @@ class Queue:
         came: list[Came] = []
         size = 0
         while self._came and len(came) < limits.SHH_GROUP_ENVELOPES:
-            arrival = self._arrivals.popleft()
-            arrivals.append(arrival)
-            came.append(self._came.popleft())
-            size += len(arrival.raw)
+            one = self._came.popleft()
+            came.append(one)
+            arrivals.append(one[0])
+            size += len(one[0].raw)
             if size >= limits.SHH_GROUP_BYTES:
                 break
         self.bytes -= size + len(came) * limits.SHH_ENVELOPE_OVERHEAD_BYTES

@@ -109,7 +109,7 @@ class Talk:
         peer = self.peers.of(link)
         if peer is None:
             return
-        state = peer.state
+        state, now_ms = peer.state, self._clock.now_ms()
         for code, payload in came:
             if peer.gone:
                 return
@@ -119,7 +119,7 @@ class Talk:
                 if state.status is None:
                     self._greet(peer, code, payload)
                 elif code == messages.ENVELOPES:
-                    self._envelopes(peer, payload)
+                    self._envelopes(peer, payload, now_ms)
                 else:
                     self._other(peer, code, payload)
             except InvalidEncoding as error:
@@ -182,13 +182,13 @@ class Talk:
         else:
             self._mail.sync_request(peer, payload)
 
-    def _envelopes(self, peer: Peer, payload: bytes) -> None:
+    def _envelopes(self, peer: Peer, payload: bytes, now_ms: int) -> None:
         """The hot path: one pass, and for a repeat no more than its hash."""
-        state, known, is_faded = peer.state, self.relay.known, self.relay.is_faded
+        state, known = peer.state, self.relay.known
+        recent, older = self.relay.faded
         raws = whisper.parse_packet(payload)
-        now_ms, bit = self._clock.now_ms(), state.bit
+        bit = state.bit
         batch = Batch(self._keccak(payload)) if state.confirms else None
-        arrivals: list[Arrival] = []
         came: list[Came] = []
         useless = size = 0
         for raw in raws:
@@ -199,12 +199,11 @@ class Talk:
                 useless += live.gave & bit != 0
                 live.gave |= bit
                 live.knows |= bit
-            elif is_faded(id_):
+            elif id_ in recent or id_ in older:
                 useless += 1
             else:
                 live = known[id_] = Live(id_, raw, bit)
-                arrivals.append(Arrival(now_ms, raw))
-                came.append(Came(live, peer, batch, now_ms))
+                came.append((Arrival(now_ms, raw), live, peer, batch))
                 size += len(raw)
         repeats = len(raws) - len(came)
         state.got += len(raws)
@@ -215,7 +214,7 @@ class Talk:
             if not came:
                 peer.answer(batch)
         if came:
-            self.queue.put(arrivals, came, size)
+            self.queue.put(came, size)
             if self.queue.full:
                 self._pause()
         if useless or not raws:
@@ -252,18 +251,20 @@ class Talk:
         packet is judged."""
         doomed: dict[Peer, str] = {}
         now_s = monotonic()
+        ages = limits.SKEW_AGES  # of one group: enough to tell, and nothing to pay for
         for came, (code, severity, facts) in zip(given, verdicts, strict=True):
-            live, peer, batch, arrival_ms = came
-            self.counts[code] += 1
+            arrival, live, peer, batch = came
             if facts is not None:
                 peer.state.new += 1
-                peer.witness.saw(arrival_ms / 1000 - facts.sent_s, True, now_s)
+                if ages:
+                    ages -= 1
+                    peer.witness.saw(arrival.arrival_ms / 1000 - facts.sent_s, True, now_s)
                 self._own_only(live)
                 self.relay.accept(live, facts)
             elif code == "repeat":
                 peer.state.repeats += 1
                 self._own_only(live)
-                if not self.relay.adopt(live) or live.expiry_s * 1000 < arrival_ms:
+                if not self.relay.adopt(live) or live.expiry_s * 1000 < arrival.arrival_ms:
                     self._charge(peer, _REFUSED)  # reception looks no further than at its id
             elif self._refused(came, code, severity == "disconnect", now_s):
                 doomed[peer] = code
@@ -271,14 +272,15 @@ class Talk:
                 batch.open -= 1
                 if not batch.open:
                     peer.answer(batch)
+        self.counts.update(verdict.code for verdict in verdicts)
         for peer, code in doomed.items():
             peer.end(code, "geth cuts off whoever sends such an envelope")
 
     def unjudged(self, given: Sequence[Came]) -> None:
         """Nobody will judge these: when they come again, they are new."""
-        for came in given:
-            if came.live.waits:
-                self.relay.forget(came.live)
+        for _, live, _, _ in given:
+            if live.waits:
+                self.relay.forget(live)
 
     def _own_only(self, live: Live) -> None:
         """A light listener relays nothing but its own."""
@@ -287,13 +289,13 @@ class Talk:
 
     def _refused(self, came: Came, code: str, cut_off: bool, now_s: float) -> bool:
         """Account for a refusal; whether the peer must go for it."""
-        live, peer, batch, arrival_ms = came
+        arrival, live, peer, batch = came
         self.relay.forget(live)
         peer.state.refused[code] += 1
         self._charge(peer, _REFUSED)
         if code not in OUT_OF_TIME and code != "low-pow":
             return cut_off
-        age_s = _age_s(live.raw, arrival_ms)
+        age_s = _age_s(arrival)
         if code == "low-pow":
             # What is ahead of our clock must have worked for the seconds ahead: it may be low by
             # that alone, and clocks a little apart are nobody's fault.
@@ -311,7 +313,7 @@ class Talk:
         return cut_off
 
 
-def _age_s(raw: bytes, arrival_ms: int) -> float:
+def _age_s(arrival: Arrival) -> float:
     """How long before its arrival an envelope was sent, as it says; it was read before."""
-    found = whisper.scan(raw)
-    return arrival_ms / 1000 - (found.expiry_s - found.ttl_s)
+    found = whisper.scan(arrival.raw)
+    return arrival.arrival_ms / 1000 - (found.expiry_s - found.ttl_s)

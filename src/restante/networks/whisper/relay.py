@@ -25,11 +25,12 @@ class Live:
 
     id: SHA-256; raw: its bytes, empty once it is gone; gave, knows: bit masks of the peers that
     sent it to us, and that have it; waits: not judged yet. Of an accepted one: topic, sent_s,
-    expiry_s, ttl_s, and effort, 2^zeros / len(r), so that effort / TTL is its PoW as geth has it.
+    expiry_s, ttl_s, and what `effort` is made of when it is first asked for.
     """
 
     __slots__ = (
-        "effort", "expiry_s", "gave", "id", "knows", "raw", "sent_s", "topic", "ttl_s", "waits",
+        "_effort", "_rank", "expiry_s", "gave", "id", "knows", "raw", "sent_s", "topic", "ttl_s",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, id_: bytes, raw: bytes, giver: int = 0) -> None:
@@ -40,7 +41,27 @@ class Live:
         self.waits = True
         self.topic = b""
         self.sent_s = self.expiry_s = self.ttl_s = 0
-        self.effort = 0.0
+        self._rank = 0
+        self._effort = -1.0
+
+    @property
+    def effort(self) -> float:
+        """2^zeros / len(r): by the TTL it is the PoW as geth has it."""
+        if self._effort < 0:
+            # rank = ⌊2^(zeros + 64) / n⌋: the power of two is found again exactly, as n < 2^64.
+            work_bytes = _work_bytes(self.raw)
+            n = work_bytes * self.ttl_s
+            zeros = (self._rank * n + n - 1).bit_length() - 65
+            self._effort = ldexp(1.0, zeros) / work_bytes
+        return self._effort
+
+    def worked(self, zeros: int, work_bytes: int) -> None:
+        """Set the effort of one whose hash is at hand."""
+        self._effort = ldexp(1.0, zeros) / work_bytes
+
+    def ranked(self, rank: int) -> None:
+        """Set the effort of one whose rank is (rules.valid.Facts)."""
+        self._rank = rank
 
     def pow(self, now_s: int) -> float:
         """As a geth whose clock reads `now_s` has it (TTL is not 0)."""
@@ -67,7 +88,8 @@ class Relay:
         self.bytes = 0
         self._due: dict[int, list[Live]] = {}
         self._dated = 0
-        self._faded: tuple[set[bytes], set[bytes]] = set(), set()
+        self.faded: tuple[set[bytes], set[bytes]] = set(), set()
+        """Ids that were judged and are no more relayed: the newer, and the older ones."""
         self._slots = Slots()
 
     @property
@@ -78,18 +100,14 @@ class Relay:
     # --- the life of an envelope --------------------------------------------------------------
 
     def is_faded(self, id_: bytes) -> bool:
-        recent, older = self._faded
+        recent, older = self.faded
         return id_ in recent or id_ in older
 
     def accept(self, live: Live, facts: Facts) -> None:
         """Let an envelope live that reception accepted."""
         if not live.waits:
             return  # it was handed in here meanwhile
-        work_bytes = _work_bytes(live.raw)
-        # rank = ⌊2^(zeros + 64) / n⌋: the power of two is found again exactly, as n < 2^64.
-        n = work_bytes * facts.ttl_s
-        zeros = (facts.rank * n + n - 1).bit_length() - 65
-        live.effort = ldexp(1.0, zeros) / work_bytes
+        live.ranked(facts.rank)
         self._begin(live, facts.topic, facts.expiry_s, facts.ttl_s)
 
     def adopt(self, live: Live) -> bool:
@@ -104,7 +122,7 @@ class Relay:
             self.forget(live)
             return False
         zeros = whisper.leading_zeros(self._keccak(found.work + found.raw_nonce))
-        live.effort = ldexp(1.0, zeros) / len(found.work)
+        live.worked(zeros, len(found.work))
         self._begin(live, found.topic, found.expiry_s, found.ttl_s)
         return True
 
@@ -161,10 +179,10 @@ class Relay:
         self.bytes -= len(live.raw)
         live.raw = b""
         self.known.pop(live.id, None)
-        recent, older = self._faded
+        recent, older = self.faded
         if len(recent) >= limits.SHH_FADED_IDS:
             older, recent = recent, set()
-            self._faded = recent, older
+            self.faded = recent, older
         recent.add(live.id)
 
     # --- peers' bits --------------------------------------------------------------------------
