@@ -1,0 +1,1 @@
+"""The mail server role: old clients' requests, answered from the verified index."""

@@ -1,0 +1,88 @@
+"""One answer on its way to a peer: mail at the peer's pace, and then how it ended."""
+
+import asyncio
+from time import monotonic
+
+from restante import limits
+from restante.networks.whisper import mail
+from restante.networks.whisper.keccak import keccak256
+from restante.networks.whisper.mail import MailCursor
+from restante.networks.whisper.mail_request import MailRequest
+from restante.networks.whisper.messages import MAIL, REQUEST_COMPLETE
+from restante.networks.whisper.network_talk import MailPeer
+from restante.rules.query import Found, Place
+
+
+class PeerLost(Exception):
+    """Nobody takes the mail any more; `code` is the counter's."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Delivery:
+    """`give` envelopes, then `complete`."""
+
+    def __init__(self, peer: MailPeer, request: MailRequest, size: int) -> None:
+        """`size` is the tree size that the whole answer is of."""
+        self._peer = peer
+        self._request = request
+        self._size = size
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+        self._last: Found | None = None
+        self.count = 0
+        """Envelopes given."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the page has all that it may."""
+        return self._request.limit is not None and self.count >= self._request.limit
+
+    async def give(self, found: Found) -> None:
+        """Send an envelope, as soon as the peer has room for it. Raises PeerLost."""
+        if not self._request.batch:
+            self._peer.send(MAIL, found.raw)
+        else:
+            if self._batch and self._batch_bytes + len(found.raw) > limits.MAIL_BATCH_BYTES:
+                self._flush()
+            self._batch.append(found.raw)
+            self._batch_bytes += len(found.raw)
+        self.count += 1
+        self._last = found
+        if self._peer.backlog_bytes > limits.MAIL_BACKLOG_BYTES:
+            await self._room()
+        elif self.count % limits.MAIL_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if self._peer.gone:
+            raise PeerLost("peer-gone")
+
+    def complete(self, *, more: bool) -> None:
+        """Say that the answer is over, and where it goes on if there is more."""
+        self._flush()
+        last, after = self._last, b""
+        if more and last is not None:
+            place = Place(last.sent_s, last.id)
+            after = MailCursor.behind(self._size - 1, place).encode()
+        elif more and self._request.cursor is not None:
+            after = self._request.cursor.encode()
+        hashed = mail.NO_HASH if last is None else keccak256(last.raw)
+        self._peer.send(REQUEST_COMPLETE, mail.completed(self._request.request_id, hashed, after))
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._peer.send(MAIL, mail.packet(self._batch))
+            self._batch, self._batch_bytes = [], 0
+
+    async def _room(self) -> None:
+        """Wait until half of what may wait is written out; a peer that takes nothing is lost."""
+        least, since_s = self._peer.backlog_bytes, monotonic()
+        while (now := self._peer.backlog_bytes) > limits.MAIL_BACKLOG_BYTES // 2:
+            if self._peer.gone:
+                raise PeerLost("peer-gone")
+            if now < least:
+                least, since_s = now, monotonic()
+            elif monotonic() - since_s > limits.MAIL_STALL_S:
+                raise PeerLost("peer-never-reads")
+            await asyncio.sleep(limits.MAIL_POLL_S)

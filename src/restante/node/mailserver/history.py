@@ -1,0 +1,149 @@
+"""What of the index a request gets, in the order of sent times, read slice by slice.
+
+A request speaks of sent times, and the index stands by arrival. Asked for is what was sent in
+[lower, upper], and besides, whenever it was sent, what came into the index too late for the request
+that ended at `lower`: an older server never finds that again.
+
+Slices are runs of windows, each a query of its own in the cheapest mode; twice as long each time,
+so that a page of a busy topic reads little and a rare topic over a month few slices. What the
+windows of a later slice may still precede (R0) waits for it.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from restante import limits
+from restante.client import Missing
+from restante.client.aio import AsyncTrusted
+from restante.formats.descriptor import Descriptor
+from restante.networks.whisper import bloom
+from restante.networks.whisper.mail_request import MailRequest
+from restante.node.mailserver.topics import TopicBook
+from restante.rules.query import Cursor, Found, Mode, Place, Query
+
+# Above this part of the envelopes, reading all is cheaper than looking for theirs.
+_MOST_SHARE = 0.4
+_BEGINNING = Place(0, bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One request against one tree size."""
+
+    request: MailRequest
+    size: int
+    """W + 1: windows from here on do not belong to the answer."""
+    late_from: int
+    """Of windows from this one on, what was sent before `lower_s` belongs to it too."""
+    after: Place | None = None
+    """What comes before or at this place was given earlier."""
+
+    def takes(self, found: Found) -> bool:
+        """Whether it belongs to the answer; `after` is the query's own."""
+        asked = self.request
+        if found.sent_s > asked.upper_s:
+            return False
+        if found.sent_s < asked.lower_s and found.window < self.late_from:
+            return False
+        if asked.topics:
+            return found.topic in asked.topics
+        return asked.bloom == bloom.FULL or bloom.matches(asked.bloom, bloom.sample(found.topic))
+
+    def windows(self, d: Descriptor) -> range:
+        """Those that can hold what is left (R0)."""
+        asked = self.request
+        greatest = min(asked.upper_s, limits.DESCRIPTOR_TIME_MAX_S - 1)
+        span = d.windows_for_sent(asked.lower_s, greatest)
+        first = min(self.late_from, span.start)
+        if self.after is not None:
+            first = max(first, d.windows_for_sent(self.after.sent_s, greatest).start)
+        return range(first, max(first, min(span.stop, self.size)))
+
+
+async def history(
+    trusted: AsyncTrusted, wanted: Wanted, book: TopicBook
+) -> AsyncGenerator[Found, None]:
+    """The envelopes of the answer by (sent time, id), each once; close it when enough were taken.
+
+    Windows that no source keeps any more are passed over, as by a server that has pruned them.
+    Raises what iterating a client's answer raises.
+    """
+    d = trusted.descriptor
+    left, width = wanted.windows(d), limits.MAIL_SLICE_WINDOWS
+    held: list[Found] = []
+    while left:
+        part = _slice(left, width, book)
+        left, width = range(part.stop, left.stop), 2 * width
+        final_s = d.final_before_s(part.stop - 1) if left else None
+        waiting: list[Found] = []
+        at = 0
+        async with aclosing(_read(trusted, wanted, part, book)) as found_here:
+            async for found in found_here:
+                while at < len(held) and held[at] < found:
+                    at += 1
+                    if final_s is not None and held[at - 1].sent_s >= final_s:
+                        waiting.append(held[at - 1])
+                    else:
+                        yield held[at - 1]
+                if final_s is not None and found.sent_s >= final_s:
+                    waiting.append(found)
+                else:
+                    yield found
+        for found in held[at:]:
+            if final_s is not None and found.sent_s >= final_s:
+                waiting.append(found)
+            else:
+                yield found
+        held = waiting
+
+
+def _slice(left: range, width: int, book: TopicBook) -> range:
+    """The first windows of `left`, up to where roll-ups end, known wholly to the book or not."""
+    stop = min((left.start // width + 1) * width, left.stop)
+    for edge in (book.low, book.high):
+        if left.start < edge < stop:
+            stop = edge
+    return range(left.start, stop)
+
+
+async def _read(
+    trusted: AsyncTrusted, wanted: Wanted, part: range, book: TopicBook
+) -> AsyncGenerator[Found, None]:
+    query = _query(wanted, part, book)
+    while query is not None and part:
+        answer = trusted.query(pinned(query, part, trusted.descriptor, wanted.after))
+        try:
+            async for found in answer:
+                if wanted.takes(found):
+                    yield found
+            return
+        except Missing as error:
+            # Its windows come first, so nothing was given yet.
+            if error.lost is None or error.lost[1] <= part.start:
+                raise
+            part = range(min(error.lost[1], part.stop), part.stop)
+            query = replace(query, since=part.start)
+        finally:
+            await answer.aclose()
+
+
+def _query(wanted: Wanted, part: range, book: TopicBook) -> Query | None:
+    """The cheapest query that holds what is wanted of a slice; None if nothing is."""
+    asked = wanted.request
+    topics = asked.topics
+    mode: Mode = "exact" if topics else "all"
+    if not topics and asked.bloom != bloom.FULL and book.knows(part):
+        found = book.matching(asked.bloom, part)
+        if not found.topics:
+            return None
+        if found.share <= _MOST_SHARE and len(found.topics) <= limits.QUERY_TOPICS:
+            topics, mode = found.topics, "exact"
+    sent_to_s = min(asked.upper_s + 1, limits.DESCRIPTOR_TIME_MAX_S)
+    return Query(topics, since=part.start, sent_to_s=sent_to_s, mode=mode)
+
+
+def pinned(query: Query, windows: range, d: Descriptor, after: Place | None = None) -> Query:
+    """The query for windows alone, however large the tree is; `since` is their first."""
+    cursor = Cursor(d.set_id, query.hash(), query.since, windows.stop, after or _BEGINNING)
+    return replace(query, cursor=cursor.text())
