@@ -46,7 +46,7 @@ def peer(relay: Relay, **status) -> PeerState:
 
 
 def given_to(one: PeerState, relay: Relay, now_ms: int = NOW_MS, at_s: float = 0.0) -> list[bytes]:
-    return one.packet(relay, now_ms, limits.SHH_TICK_LOOKS, at_s)[0]
+    return one.packet(relay, (now_ms // 1000,) * 2, limits.SHH_TICK_LOOKS, at_s)[0]
 
 
 def some(count: int, **options) -> list[bytes]:
@@ -279,7 +279,7 @@ def test_scanty_work_waits_until_clocks_that_are_behind_take_it(relay: Relay) ->
     raw = envelope(now_s=NOW_S, ttl_s=2, floor=10_000)
     one = adopted(relay, raw)
     exact = peer(relay, pow=one.effort / 2)
-    assert exact.stance(one, NOW_S) == LATER
+    assert exact.stance(one, NOW_S, NOW_S) == LATER
     assert given_to(peer(relay, pow=one.effort / (2 + PEER_BEHIND_S + 1)), relay) == [raw]
     relay = Relay(keccak256)
     long = adopted(relay, envelope(b"long", now_s=NOW_S, ttl_s=50))
@@ -294,6 +294,16 @@ def test_what_expires_within_the_second_is_not_given(relay: Relay) -> None:
     adopted(relay, raw)
     assert given_to(one, relay, NOW_MS + 10_000) == []
     assert given_to(peer(relay), relay, NOW_MS + 9_999) == [raw]
+
+
+def test_a_clock_that_may_read_this_or_that_holds_back_by_both(relay: Relay) -> None:
+    raw = envelope(now_s=NOW_S, ttl_s=50, floor=100_000)
+    one = adopted(relay, raw)
+    other = peer(relay)
+    assert other.stance(one, NOW_S, NOW_S) == GIVE
+    assert other.stance(one, NOW_S - 1, NOW_S) == LATER
+    assert other.stance(one, NOW_S, NOW_S + 49) == GIVE
+    assert other.stance(one, NOW_S, NOW_S + 50) == NEVER
 
 
 def test_packets_stay_below_a_mebibyte_and_large_ones_travel_alone(relay: Relay) -> None:
@@ -317,7 +327,7 @@ def test_packets_stay_below_a_mebibyte_and_large_ones_travel_alone(relay: Relay)
         assert len(raws) == 1 or sum(map(len, raws)) <= 2 * limits.SHH_PACKET_BYTES
         got += raws
     assert sorted(got) == sorted([*small, largest, middle])
-    assert one.stance(live_of(relay, too_large), NOW_S) == NEVER
+    assert one.stance(live_of(relay, too_large), NOW_S, NOW_S) == NEVER
 
 
 def live_of(relay: Relay, raw: bytes) -> Live:
@@ -330,7 +340,7 @@ def test_looks_are_bounded_and_go_on_where_they_stopped(relay: Relay) -> None:
         accepted(relay, raw)
     got: list[bytes] = []
     while one.behind(relay):
-        given, looked = one.packet(relay, NOW_MS, 3, 0.0)
+        given, looked = one.packet(relay, (NOW_S, NOW_S), 3, 0.0)
         assert looked <= 3
         got += given
     assert got == raws

@@ -398,8 +398,35 @@ def test_a_clock_that_is_off_loses_no_peer_and_is_told(
             clock.move_to(NOW_MS + 60_000)
             await asyncio.sleep(2 * limits.SHH_TICK_S)
             assert taker.envelopes == []  # it was refused; when it comes again it is new
-            giver.give(envelope(b"more", now_s=NOW_MS / 1000 + 60))
-            await taker.until(lambda: len(taker.envelopes) == 1)
+            # Once the clock is right and that has shown, all is as always.
+            giver.give(*envelopes(limits.SKEW_AGES, now_s=NOW_MS / 1000 + 60))
+            await taker.until(lambda: len(taker.envelopes) == limits.SKEW_AGES)
+            assert network.status()["clock"]["off_s"] is None
+
+    caplog.set_level("WARNING")
+    run(test)
+
+
+def test_what_a_clock_that_is_ahead_sends_waits_until_peers_take_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "SKEW_FRESH_AFTER_S", 0.0)
+    monkeypatch.setattr("restante.networks.whisper.network._CLOCK_LOOK_S", 0.05)
+
+    async def test() -> None:
+        clock = StepClock(NOW_MS + 30_000)
+        network = await listening(1, clock=clock)
+        judge = Judge(network)
+        async with closing(judge):
+            peer = await raw_peer(network, 2)
+            peer.give(*envelopes(10, now_s=NOW_MS / 1000))
+            await until(lambda: "about 30 s ahead" in caplog.text)
+            own = envelope(b"own", now_s=NOW_MS / 1000 + 30)
+            assert network.send(own) == 1
+            await asyncio.sleep(2 * limits.SHH_TICK_S)
+            assert peer.envelopes == []
+            clock.move_to(NOW_MS + 60_000)
+            await peer.until(lambda: peer.envelopes == [own])
 
     caplog.set_level("WARNING")
     run(test)

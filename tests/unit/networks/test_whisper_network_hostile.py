@@ -1,6 +1,7 @@
 """Hostile peers above RLPx: each is ended for a named reason, and other peers notice nothing."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -296,7 +297,7 @@ def test_who_never_reads_holds_little_and_nobody_else() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_messages_end_a_link_at_most(seed: int) -> None:
-    lots = random.Random(seed)
+    lots = random.Random(f"{os.environ['FUZZ_SEED']} {seed}")
     real = [
         whisper.assemble_packet(envelopes(3)),
         messages.encode_bloom(5),

@@ -79,6 +79,7 @@ class WhisperNetwork:
         self._given: list[Came] = []
         self._wake = asyncio.Event()
         self._opening = asyncio.Lock()
+        self._skew = Skew(None, 0, 0, 0)
         self._work: asyncio.Task[None] | None = None
 
     # --- the port -------------------------------------------------------------------------------
@@ -137,9 +138,9 @@ class WhisperNetwork:
             if not self._relay.adopt(live):
                 return 0
         self._wake.set()
-        now_s = self._clock.now_ms() // 1000
+        clock_s = self._peers_clock_s()
         return sum(
-            peer.state.stance(live, now_s) != NEVER or bool(live.knows & peer.state.bit)
+            peer.state.stance(live, *clock_s) != NEVER or bool(live.knows & peer.state.bit)
             for peer in peers
         )
 
@@ -234,8 +235,7 @@ class WhisperNetwork:
         while looks > 0 and state.bytes_out - before < limits.SHH_TICK_BYTES:
             if peer.backlog_bytes > limits.SHH_BACKLOG_BYTES:
                 break
-            now_ms = self._clock.now_ms()
-            raws, looked = state.packet(self._relay, now_ms, looks, monotonic())
+            raws, looked = state.packet(self._relay, self._peers_clock_s(), looks, monotonic())
             looks -= looked
             if not raws:
                 break
@@ -244,14 +244,22 @@ class WhisperNetwork:
 
     async def _watch_clock(self) -> None:
         """Tell the operator when our clock begins to seem off, and when it does no more."""
-        found = Skew(None, 0, 0, 0)
         while True:
             await asyncio.sleep(_CLOCK_LOOK_S)
-            before, found = found, self._judge_clock()
+            before, found = self._skew, self._judge_clock()
+            self._skew = found
             if found.seems_off and not before.seems_off:
                 log.warning("%s", in_words(found))
             elif before.seems_off and not found.seems_off:
                 log.info("this machine's clock agrees with its Whisper peers again")
+
+    def _peers_clock_s(self) -> tuple[int, int]:
+        """What peers' clocks read, at least and at most. Where ours is ahead, what is sent here is
+        from the future there, and must wait; where it is behind, what lives here has expired there.
+        """
+        now_s = self._clock.now_ms() // 1000
+        ahead_s = round(self._skew.off_s or 0.0)
+        return now_s - max(0, ahead_s), now_s - min(0, ahead_s)
 
     def _judge_clock(self) -> Skew:
         return skew.judge([peer.witness for peer in self._talk.peers], monotonic())

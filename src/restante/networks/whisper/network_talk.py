@@ -98,7 +98,14 @@ class Talk:
 
     def _greeted_by_now(self, peer: Peer) -> None:
         if peer.state.status is None:
-            peer.end("no-status", "it did not say what it wants in time")
+            self._expel(peer, "no-status", "it did not say what it wants in time")
+
+    def _expel(self, peer: Peer, code: str, detail: str) -> None:
+        """End a peer for what it did. Its address has to wait before it may connect again: who
+        costs us a packet of nonsense a connection shall not connect at will."""
+        if not peer.gone:
+            self.admission.bar(peer.link.source, monotonic())
+            peer.end(code, detail)
 
     def lost(self, link: Link, why: Left) -> None:
         peer = self.peers.remove(link, why, self._clock.now_ms())
@@ -125,13 +132,13 @@ class Talk:
             except InvalidEncoding as error:
                 state.refused[error.code] += 1
                 self.counts[error.code] += 1
-                peer.end(error.code, str(error))
+                self._expel(peer, error.code, str(error))
 
     # --- messages -------------------------------------------------------------------------------
 
     def _greet(self, peer: Peer, code: int, payload: bytes) -> None:
         if code != messages.STATUS:
-            peer.end("no-status", f"its first message had code {code}")
+            self._expel(peer, "no-status", f"its first message had code {code}")
             return
         status = Status.parse(payload)
         if status.light and self._status.light:
@@ -221,12 +228,10 @@ class Talk:
             self._charge(peer, useless or _IDLE_MESSAGE)
 
     def _charge(self, peer: Peer, units: int) -> None:
-        """Let a peer pay for what it made us do for nothing; who cannot is ended, and its address
-        has to wait before it may come again."""
-        if not peer.state.useless.spend(units, monotonic()):
+        """Let a peer pay for what it made us do for nothing; who cannot is ended."""
+        if not peer.gone and not peer.state.useless.spend(units, monotonic()):
             self.counts["flood"] += 1
-            self.admission.bar(peer.link.source, monotonic())
-            peer.end("flood", "too much that is refused, known or empty")
+            self._expel(peer, "flood", "too much that is refused, known or empty")
 
     # --- flow -----------------------------------------------------------------------------------
 
@@ -274,7 +279,7 @@ class Talk:
                     peer.answer(batch)
         self.counts.update(verdict.code for verdict in verdicts)
         for peer, code in doomed.items():
-            peer.end(code, "geth cuts off whoever sends such an envelope")
+            self._expel(peer, code, "geth cuts off whoever sends such an envelope")
 
     def unjudged(self, given: Sequence[Came]) -> None:
         """Nobody will judge these: when they come again, they are new."""

@@ -97,9 +97,10 @@ class PeerState:
             self.cursor = relay.start
             self.held.clear()  # they stand in the log
 
-    def stance(self, live: Live, now_s: int) -> int:
-        """GIVE, LATER or NEVER: whether this peer is given an envelope now."""
-        if live.knows & self.bit or not live.raw or live.expiry_s <= now_s:
+    def stance(self, live: Live, earliest_s: int, latest_s: int) -> int:
+        """GIVE, LATER or NEVER: whether this peer is given an envelope when its clock reads
+        something between the two."""
+        if live.knows & self.bit or not live.raw or live.expiry_s <= latest_s:
             return NEVER
         if self.bloom != bloom.FULL and live.sample & ~self.bloom:
             return NEVER
@@ -108,23 +109,22 @@ class PeerState:
         # geth also wants 20 + the data's bytes within the limit, which are fewer.
         if len(live.raw) + _PACKET_HEADER >= limits.WHISPER_MAX_MESSAGE_BYTES:
             return NEVER
-        if live.sent_s > now_s or live.pow(now_s - PEER_BEHIND_S) < self.pow:
+        if live.sent_s > earliest_s or live.pow(earliest_s - PEER_BEHIND_S) < self.pow:
             return LATER
         return GIVE
 
     # --- what it is given ---------------------------------------------------------------------
 
     def packet(
-        self, relay: Relay, now_ms: int, looks: int, now_s: float
+        self, relay: Relay, clock_s: tuple[int, int], looks: int, now_s: float
     ) -> tuple[list[bytes], int]:
         """Envelopes for one packet, which count as given, and how many were looked at: `looks` at
         most. Empty when there is nothing (yet), or the peer takes no more packets for now.
 
-        now_ms: by the clock; now_s: monotonic.
+        clock_s: what its clock reads, at least and at most; now_s: monotonic.
         """
         if self.status is None or now_s < self._next_packet_s:
             return [], 0
-        clock_s = now_ms // 1000
         raws: list[bytes] = []
         room = limits.SHH_PACKET_BYTES
         held, self.held = self.held, []
@@ -152,12 +152,12 @@ class PeerState:
         """Whether there is more in the log for it than it was offered."""
         return self.status is not None and self.cursor < relay.stop
 
-    def _consider(self, live: Live, clock_s: int, raws: list[bytes]) -> int:
+    def _consider(self, live: Live, clock_s: tuple[int, int], raws: list[bytes]) -> int:
         """Put an envelope into the packet if it is due; answers the bytes that it takes there.
 
         An envelope goes in whole where there was any room, unless it brings the packet to 1 MiB.
         """
-        stance = self.stance(live, clock_s)
+        stance = self.stance(live, *clock_s)
         if stance == LATER:
             self.held.append(live)
         if stance != GIVE:
