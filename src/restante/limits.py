@@ -571,6 +571,8 @@ MAIL_TOPICS = 400_000
 # The book's file, at some 20 bytes a pair; it is written so often at most.
 MAIL_BOOK_BYTES = 32 * 1024 * 1024
 MAIL_BOOK_EVERY_S = 600.0
+# What the sources did not give to be learnt is asked for again after this.
+MAIL_LEARN_RETRY_S = 60.0
 # Times during which the index stood still that are remembered, and their file.
 MAIL_STALLS = 4_096
 MAIL_STALLS_BYTES = 1024 * 1024

@@ -49,6 +49,8 @@ class Index:
         self._trusted: AsyncTrusted | None = None
         self._saved_s = monotonic()
         self._changed = False
+        self._older_s = 0.0
+        """Older windows are not tried before this."""
         self.error: RestanteError | None = None
         """Why the newest state is not known."""
         self.counts: Counter[str] = Counter()
@@ -146,18 +148,19 @@ class Index:
     async def _learn_older(self) -> bool:
         """Learn a slice before what is known; False if nothing is left there."""
         book = self.book
-        if self._trusted is None or book.full or book.low == 0:
+        if self._trusted is None or book.full or book.low == 0 or monotonic() < self._older_s:
             return False
         width = limits.MAIL_SLICE_WINDOWS
         windows = range((book.low - 1) // width * width, book.low)
         try:
             return await self._learn(self._trusted, windows)
-        except Missing as error:
-            if error.lost is None:
-                raise
-            # The sources keep nothing older, or soon will not.
-            book.full = True
-            return False
+        except RestanteError as error:
+            if isinstance(error, Missing) and error.lost is not None:
+                # The sources keep nothing older, or soon will not.
+                book.full = True
+                return False
+            self._older_s = monotonic() + limits.MAIL_LEARN_RETRY_S
+            raise
 
     async def _learn(self, trusted: AsyncTrusted, windows: range) -> bool:
         if not windows:
