@@ -16,10 +16,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import machine
 
@@ -93,6 +93,14 @@ class Ours:
         self.enode = enode
         self._process = process
 
+    def wait_sealed(self) -> None:
+        """Until the checkpoint covers the window that is now."""
+        window, deadline = self._process.status()["window"], time.monotonic() + GIVE_UP_S
+        while self._process.status()["published"] <= window:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not sealed: {self._process.tail()}")
+            time.sleep(0.5)
+
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self._process.popen.pid}/stat").read_text().rpartition(")")[2]
         return sum(map(int, fields.split()[11:13])) / 100
@@ -110,8 +118,14 @@ class Ours:
 
 
 @contextlib.contextmanager
-def ours(path: Path, *, window_s: int, peers: Sequence[str] = ()) -> Iterator[Ours]:
-    """A validator that listens on the Whisper network."""
+def ours(
+    path: Path,
+    *,
+    window_s: int,
+    peers: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Iterator[Ours]:
+    """A validator that listens on the Whisper network; `values`: more options."""
     (whisper_port,) = free_ports(1)
     cluster = Cluster.create(
         path,
@@ -129,6 +143,7 @@ def ours(path: Path, *, window_s: int, peers: Sequence[str] = ()) -> Iterator[Ou
             "whisper.port": whisper_port,
             "whisper.peers": list(peers),
             "validator.pool_max_bytes": 8 * 1024**3,
+            **(values or {}),
         },
     )
     (home, url) = next((path / name, url) for name, url in cluster.urls.items())

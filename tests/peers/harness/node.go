@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -105,6 +106,7 @@ func (n *Node) Commands() map[string]Handler {
 		"disconnect": With(n.disconnect),
 		"peers":      With(n.peers),
 		"send":       With(n.send),
+		"tally":      With(n.tally),
 	}
 }
 
@@ -155,6 +157,21 @@ func (n *Node) send(a struct {
 	})
 }
 
+// tally counts what came of one code from a peer, and tells when the last of it did.
+func (n *Node) tally(a struct {
+	Peer Hex
+	Code uint64
+}) (Fields, error) {
+	link, err := n.link(a.Peer)
+	if err != nil {
+		return nil, err
+	}
+	if a.Code >= uint64(len(link.came)) {
+		return nil, fmt.Errorf("no code: %d", a.Code)
+	}
+	return Fields{"count": link.came[a.Code].Load(), "last_ms": link.lastMs.Load()}, nil
+}
+
 // Blast writes envelopes straight to a peer, so many a packet, as fast as it reads them.
 func (n *Node) Blast(peer Hex, envelopes []rlp.RawValue, perPacket int) (Fields, error) {
 	link, err := n.link(peer)
@@ -173,12 +190,18 @@ func (n *Node) Blast(peer Hex, envelopes []rlp.RawValue, perPacket int) (Fields,
 // tap shows what passes.
 type tap struct {
 	p2p.MsgReadWriter
-	peer  string
-	quiet bool
+	peer   string
+	quiet  bool
+	came   [128]atomic.Uint64 // packets, by code
+	lastMs atomic.Int64
 }
 
 func (t *tap) ReadMsg() (p2p.Msg, error) {
 	msg, err := t.MsgReadWriter.ReadMsg()
+	if err == nil && msg.Code < uint64(len(t.came)) {
+		t.came[msg.Code].Add(1)
+		t.lastMs.Store(time.Now().UnixMilli())
+	}
 	if err == nil && !t.quiet {
 		err = t.show("in", &msg)
 	}
