@@ -359,7 +359,7 @@ class Archives:
     """The archives of a script, made when they are first asked for."""
 
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
-        self._directory = directory
+        self.directory = directory
         self._options = options
         self.filesystem = machine.filesystem(directory)
 
@@ -368,7 +368,7 @@ class Archives:
         plan = replace(plan, traffic=replace(plan.traffic, seed=self._options.seed))
         plan = tiny(plan, 1 + (model == "quiet")) if self._options.tiny else plan
         tell(f"the archive {model}")
-        return month(plan, self._directory, tell)
+        return month(plan, self.directory, tell)
 
     def facts(self, *models: str) -> dict[str, Any]:
         """What they hold."""
