@@ -5,7 +5,7 @@
 go-ethereum's own code sends valid new envelopes over RLPx, as fast as they are taken, to one after
 the other: a wnode that only relays, a wnode that archives (its mail server: LevelDB, no fsync),
 and ours (`restante up`, n = 1, whose pool is durable). Rows differ in envelopes a packet and in
-what the pool holds before. `make peers` builds what is needed; wnode needs root or `unshare -Ur`.
+what the pool holds before. `make peers` builds what is needed; wnode needs root.
 """
 
 import argparse

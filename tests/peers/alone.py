@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-HINT = "needs root, or: unshare -Ur make test"
+HINT = "needs root, or: unshare -Urn sh -c 'ip link set lo up && make test'"
 
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
@@ -29,7 +29,8 @@ def alone() -> Iterator[None]:
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if libc.unshare(_CLONE_NEWNET):
+        # Whoever may not come back must not leave, either.
+        if libc.setns(before, _CLONE_NEWNET) or libc.unshare(_CLONE_NEWNET):
             reason = os.strerror(ctypes.get_errno())
             raise NotAllowed(f"no network namespace may be made ({reason}): {HINT}")
         try:
