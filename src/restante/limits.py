@@ -564,6 +564,8 @@ MAIL_AT_ONCE = 64
 MAIL_REFRESH_S = 2.0
 # Windows read at first, an hour; each time twice as many, while too little is found.
 MAIL_SLICE_WINDOWS = 120
+# But where all is read, no more than this, so that little is held however much the network carries.
+MAIL_SLICE_ALL_WINDOWS = 240
 # Windows of a chapter of the topic book: a day.
 MAIL_CHAPTER_WINDOWS = 2_880
 # (day, topic) pairs that the topic book holds: some 50 MB. Older days are forgotten first.

@@ -74,11 +74,15 @@ async def history(
     held: list[Found] = []
     while left:
         part = _slice(left, width, book)
+        query = _query(wanted, part, book)
+        if query is not None and query.mode == "all":
+            part = _slice(left, min(width, limits.MAIL_SLICE_ALL_WINDOWS), book)
+            query = _query(wanted, part, book)
         left, width = range(part.stop, left.stop), 2 * width
         final_s = d.final_before_s(part.stop - 1) if left else None
         waiting: list[Found] = []
         at = 0
-        async with aclosing(_read(trusted, wanted, part, book)) as found_here:
+        async with aclosing(_read(trusted, wanted, part, query)) as found_here:
             async for found in found_here:
                 while at < len(held) and held[at] < found:
                     at += 1
@@ -108,9 +112,8 @@ def _slice(left: range, width: int, book: TopicBook) -> range:
 
 
 async def _read(
-    trusted: AsyncTrusted, wanted: Wanted, part: range, book: TopicBook
+    trusted: AsyncTrusted, wanted: Wanted, part: range, query: Query | None
 ) -> AsyncGenerator[Found, None]:
-    query = _query(wanted, part, book)
     while query is not None and part:
         answer = trusted.query(pinned(query, part, trusted.descriptor, wanted.after))
         try:
