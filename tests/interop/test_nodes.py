@@ -78,6 +78,12 @@ def test_a_node_behind_a_wnode(tmp_path: Path) -> None:
             code, out, _ = restante("peers", str(home))
             assert code == 0
             assert "wnode/" in out
+            # Through a wnode alone: our node knows of it by observing.
+            way = ("--peer", relay.enode, "--policy", str(home / "policy"), "--topic", TOPIC)
+            wait = ("--wait", "--timeout", "30", "--proof", str(tmp_path / "2.tlog-proof"))
+            (sent,) = run("post", "through a wnode", *way, *wait, "--json")
+            assert sent["peers"] == 1
+            chat.wait_shown("through a wnode")
 
 
 def test_wnodes_come_to_a_node_that_listens(tmp_path: Path) -> None:
