@@ -100,6 +100,25 @@ def test_nothing_is_relayed_before_it_is_durable() -> None:
     run(test)
 
 
+def test_who_brings_what_is_known_is_not_given_it() -> None:
+    async def test() -> None:
+        network = await listening(1)
+        judge = Judge(network)
+        async with closing(judge):
+            one, other, third = [await raw_peer(network, number) for number in (2, 3, 4)]
+            raw = envelope()
+            one.give(raw)
+            other.give(raw)
+            await third.until(lambda: third.envelopes == [raw])
+            await asyncio.sleep(2 * limits.SHH_TICK_S)
+            assert one.envelopes == other.envelopes == []
+            assert sorted(
+                (row_of(network, n)["new"], row_of(network, n)["repeats"]) for n in (2, 3)
+            ) == [(0, 1), (1, 0)]
+
+    run(test)
+
+
 def test_who_comes_later_gets_what_lives() -> None:
     async def test() -> None:
         network = await listening(1)
@@ -306,8 +325,13 @@ def test_reading_stops_while_nobody_judges_and_loses_nothing(
             # One read may bring some hundred packets; then nothing more is read.
             assert network.status()["queue"]["envelopes"] < 2000
             late = await raw_peer(network, 4)
-            arrivals = await take(network, 2000)
-            assert [arrival.raw for arrival in arrivals] == raws
+            held = envelope(b"held")
+            before = network.status()["queue"]["envelopes"]
+            late.give(held)
+            await asyncio.sleep(0.1)
+            assert network.status()["queue"]["envelopes"] == before
+            arrivals = await take(network, 2001)
+            assert [arrival.raw for arrival in arrivals if arrival.raw != held] == raws
             for peer, text in ((other, b"other"), (late, b"late")):
                 peer.give(envelope(text))
                 assert len(await take(network, 1)) == 1
@@ -404,6 +428,27 @@ def test_a_clock_that_is_off_loses_no_peer_and_is_told(
             assert network.status()["clock"]["off_s"] is None
 
     caplog.set_level("WARNING")
+    run(test)
+
+
+def test_a_second_ahead_of_our_clock_is_nobodys_fault() -> None:
+    """geth lets what is ahead work for the seconds ahead, too: scanty work is low by that alone."""
+
+    async def test() -> None:
+        network = await listening(1, clock=StepClock(NOW_MS))
+        judge = Judge(network)
+        async with closing(judge):
+            honest, ahead = await raw_peer(network, 2), await raw_peer(network, 3)
+            honest.give(*envelopes(5, now_s=NOW_MS / 1000))
+            await until(lambda: len(judge.pool) == 5)
+            # Whatever its luck in mining, one of these is low.
+            texts = [bytes([number]) * 3000 for number in range(20)]
+            ahead.give(*[envelope(text, now_s=NOW_MS / 1000 + 1, ttl_s=1) for text in texts])
+            await until(lambda: len(judge.codes) == 25)
+            assert "low-pow" in judge.codes
+            assert row_of(network, 3)["spared"] == 0
+            assert row_of(network, 3)["left"] is None
+
     run(test)
 
 
