@@ -262,8 +262,10 @@ func (p *peer) request(a struct {
 	return fields, err
 }
 
+const topicStep = 2654435761
+
 // make seals many envelopes of random data in advance, for `blast`; topics are 4 random bytes, or
-// counted from 0 up to `topics`.
+// one of so many: multiples of `topicStep`, which has bits everywhere, as hashes have.
 func (p *peer) make(a struct {
 	Count, Bytes int
 	TTL          uint32
@@ -275,7 +277,7 @@ func (p *peer) make(a struct {
 	for range a.Count {
 		topic := rand.Uint32()
 		if a.Topics > 0 {
-			topic %= a.Topics
+			topic = topic % a.Topics * topicStep
 		}
 		data := make([]byte, a.Bytes)
 		for i := range data {
