@@ -107,12 +107,14 @@ async def serve(archive: Month, learnt: bool) -> tuple[float, list[dict[str, Any
         began = time.perf_counter()
         await server.index.refresh()
         learning = 0.0
+        # So that nothing is learnt beside a request that is measured.
+        server.index.book.full = not learnt
         if learnt:
             while await server.index._learn_older():
                 pass
             learning = time.perf_counter() - began
             tell(f"  {len(server.index.book):,} topics (by day) learnt in {learning:.1f} s")
-        answering = asyncio.ensure_future(_answer_only(server))
+        answering = asyncio.ensure_future(server.run())
         for what, (filter_, limit) in filters.items():
             tries = [
                 await ask(server, request(filter_, limit)) for _ in range(REPEATS if learnt else 1)
@@ -133,14 +135,6 @@ async def serve(archive: Month, learnt: bool) -> tuple[float, list[dict[str, Any
         await asyncio.gather(answering, return_exceptions=True)
         await server.aclose()
     return learning, rows
-
-
-async def _answer_only(server: MailServer) -> None:
-    """What `run` does, without its looking for newer checkpoints, of which there are none."""
-    while True:
-        server._begin()
-        server._more.clear()
-        await server._more.wait()
 
 
 def measure(archives: Archives, options: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from restante.client import FolderSource
 from restante.errors import ConfigError
 from restante.formats import rlp, whisper
 from restante.formats.level import STANDARD, span
+from restante.formats.page import topic_key
 from restante.formats.paths import segment_path
 from restante.networks.whisper import bloom, crypt
 from restante.networks.whisper.keccak import keccak256
@@ -485,6 +486,58 @@ def test_the_topic_book_spares_reading(archive, tmp_path):
     assert (tmp_path / "topics.json").stat().st_size > 50
     started = MailServer(D, MADE.policy(), [FolderSource(archive.root)], tmp_path, Clock(), KEYS)
     assert started.index.book.knows(range(WINDOWS))
+
+
+class Remote:
+    """Somebody else's source, who notes what is read; it is no folder to the client."""
+
+    name = "https://archive.example"
+
+    def __init__(self, root):
+        self.folder = FolderSource(root)
+        self.reads = []
+
+    def get(self, path, **options):
+        self.reads.append((path, options.get("offset", 0), options.get("length")))
+        return self.folder.get(path, **options)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_stranger_that_serves_the_index_learns_buckets_alone(tmp_path, own):
+    """Two topics of one bucket, one of them in some windows, one in others."""
+    topics = [sha256(b"%d" % n).digest()[:4] for n in range(1_000)]
+    one, other = [topic for topic in topics if topic_key(D.set_id, topic) < 2**26][:2]
+    held = {}
+    for window in range(6):
+        own_topics = [(one, other)[window % 2], *topics[window + 100 : window + 130]]
+        held[window] = [
+            envelope(topic, D.start_s(window) + 1, bytes(60_000)) for topic in own_topics
+        ]
+    archive = make_archive(tmp_path / "archive", held, 6, made=MADE)
+    source = Remote(archive.root)
+
+    async def work(server):
+        assert server.status()["by_topic"] == ("exact" if own else "bucket")
+        reads = []
+        for topic in (one, other):
+            for payload in (paged(0, 0, 1000, named=[topic]), paged(0, 0, 1000, topic)):
+                source.reads.clear()
+                got = await Peer().asks(server, payload)
+                assert [whisper.topic_of(raw) for raw in got] == [topic] * 3
+                reads.append(
+                    sorted(read for read in source.reads if read[0].startswith("segment/"))
+                )
+        return reads
+
+    settings = MailSettings(own_sources=own)
+    reads = run(archive, tmp_path / "state", work, sources=[source], settings=settings)
+    assert reads[0]
+    assert reads[0] == reads[1]
+    assert reads[2] == reads[3]
+    assert (reads[0] == reads[2]) is not own
 
 
 def test_no_source_yet(tmp_path):

@@ -4,9 +4,10 @@ A request speaks of sent times, and the index stands by arrival. Asked for is wh
 [lower, upper], and besides, whenever it was sent, what came into the index too late for the request
 that ended at `lower`: an older server never finds that again.
 
-Slices are runs of windows, each a query of its own in the cheapest mode; twice as long each time,
-so that a page of a busy topic reads little and a rare topic over a month few slices. What the
-windows of a later slice may still precede (R0) waits for it.
+Slices are runs of windows, each a query of its own in the cheapest mode that tells no stranger what
+a client asked for: by topic where the sources are the operator's own, by bucket else. They are
+twice as long each time, so that a page of a busy topic reads little and a rare topic over a month
+few slices. What the windows of a later slice may still precede (R0) waits for it.
 """
 
 from collections.abc import AsyncGenerator
@@ -38,6 +39,8 @@ class Wanted:
     """Of windows from this one on, what was sent before `lower_s` belongs to it too."""
     after: Place | None = None
     """What comes before or at this place was given earlier."""
+    by_topic: Mode = "bucket"
+    """How topics are looked for: `exact` tells the sources which ones."""
 
     def takes(self, found: Found) -> bool:
         """Whether it belongs to the answer; `after` is the query's own."""
@@ -135,13 +138,13 @@ def _query(wanted: Wanted, part: range, book: TopicBook) -> Query | None:
     """The cheapest query that holds what is wanted of a slice; None if nothing is."""
     asked = wanted.request
     topics = asked.topics
-    mode: Mode = "exact" if topics else "all"
+    mode: Mode = wanted.by_topic if topics else "all"
     if not topics and asked.bloom != bloom.FULL and book.knows(part):
         found = book.matching(asked.bloom, part)
         if not found.topics:
             return None
         if found.share <= _MOST_SHARE and len(found.topics) <= limits.QUERY_TOPICS:
-            topics, mode = found.topics, "exact"
+            topics, mode = found.topics, wanted.by_topic
     sent_to_s = min(asked.upper_s + 1, limits.DESCRIPTOR_TIME_MAX_S)
     return Query(topics, since=part.start, sent_to_s=sent_to_s, mode=mode)
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from restante import limits
-from restante.client import FolderMemory, Missing, Source
+from restante.client import FolderMemory, FolderSource, Missing, Source
 from restante.client.aio import AsyncClient, AsyncSource, AsyncTrusted
 from restante.errors import RestanteError, Unavailable
 from restante.formats.descriptor import Descriptor
@@ -22,7 +22,7 @@ from restante.node.mailserver.history import Wanted, pinned
 from restante.node.mailserver.stalls import Stalls
 from restante.node.mailserver.topics import TopicBook
 from restante.ports import Clock
-from restante.rules.query import Query
+from restante.rules.query import Mode, Query
 
 log = logging.getLogger("restante.mailserver")
 
@@ -37,12 +37,18 @@ class Index:
         sources: Sequence[AsyncSource | Source],
         directory: Path,
         clock: Clock,
+        *,
+        own_sources: bool = False,
     ) -> None:
-        """`directory` holds the client's memory, the topic book and the stalls. Raises
-        ConfigError `source`."""
+        """`directory` holds the client's memory, the topic book and the stalls; `own_sources` says
+        that whoever serves the sources may know which topics are asked for. Raises ConfigError
+        `source`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._d = d
         self._clock = clock
+        # A folder tells nobody what was read.
+        own = own_sources or all(isinstance(source, FolderSource) for source in sources)
+        self._by_topic: Mode = "exact" if own else "bucket"
         self._client = AsyncClient(policy, sources, FolderMemory(directory / "memory"))
         self.book = TopicBook(directory / "topics.json", d.set_id)
         self._stalls = Stalls(directory / "stalls.json", d)
@@ -71,7 +77,7 @@ class Index:
             if after is None:
                 size, after = request.cursor.window + 1, request.cursor.place
         late_from = self._stalls.not_yet_at(request.lower_s)
-        return Wanted(request, size, late_from, after)
+        return Wanted(request, size, late_from, after, self._by_topic)
 
     async def follow(self) -> None:
         """Take newer states, and learn topics in between, until it is cancelled."""
@@ -121,6 +127,7 @@ class Index:
             "topics": len(self.book),
             "topics_from_s": self._d.start_s(self.book.low),
             "stalls": len(self._stalls),
+            "by_topic": self._by_topic,
             "failures": dict(self.counts),
         }
 

@@ -48,6 +48,9 @@ class MailSettings:
 
     rate_limit_s: float = 0.0
     """Seconds between two requests of one peer; 0 for any number."""
+    own_sources: bool = False
+    """Whether the sources are the operator's own, so that topics may be asked of them by name;
+    folders always are."""
 
 
 class MailServer:
@@ -71,15 +74,14 @@ class MailServer:
             )
         self._clock = clock
         self._keys = keys
-        self._settings = settings or MailSettings()
-        self.index = Index(d, policy, sources, directory, clock)
+        self._settings = settings = settings or MailSettings()
+        self.index = Index(d, policy, sources, directory, clock, own_sources=settings.own_sources)
         self._waiting = WaitingRequests()
         self._more = asyncio.Event()
         self._rate = Rate(
             limits.MAIL_REQUESTS_PER_S, limits.MAIL_REQUESTS_BURST, limits.MAIL_ADDRESSES
         )
         self._served_s: OrderedDict[bytes, float] = OrderedDict()
-        self._running: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
         """Requests by what became of them, and envelopes given."""
 
@@ -136,30 +138,17 @@ class MailServer:
 
     async def run(self) -> None:
         """Follow the index and answer requests, until it is cancelled."""
-        following = asyncio.ensure_future(self.index.follow())
-        try:
-            while not following.done():
-                self._begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.index.follow())
+            while True:
                 self._more.clear()
-                more = asyncio.ensure_future(self._more.wait())
-                await asyncio.wait((more, following), return_when=asyncio.FIRST_COMPLETED)
-                more.cancel()
-            await following
-        finally:
-            tasks = [following, *self._running]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                while (job := self._waiting.take()) is not None:
+                    group.create_task(self._answer(job))
+                await self._more.wait()
 
     async def aclose(self) -> None:
         """Give up the sources, after `run`."""
         await self.index.aclose()
-
-    def _begin(self) -> None:
-        while (job := self._waiting.take()) is not None:
-            task = asyncio.ensure_future(self._answer(job))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
 
     async def _answer(self, job: Job) -> None:
         peer, request_id = job.peer, job.request.request_id
