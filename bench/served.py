@@ -65,6 +65,8 @@ class Asked:
 class Served:
     """The source. `size` may be set between two calls of a client."""
 
+    in_place = True  # as the folder that it reads
+
     def __init__(self, month: Month, size: int | None = None) -> None:
         self.name = "the archive"
         self.month = month

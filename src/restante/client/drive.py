@@ -31,8 +31,8 @@ class Driver:
             machine.close()
 
     def _carry_out(self, asks: Round) -> list[Reply]:
-        if len(asks) == 1:
-            return [carry_out(asks[0])]
+        if len(asks) == 1 or all(getattr(ask.source, "in_place", False) for ask in asks):
+            return [carry_out(ask) for ask in asks]
         futures = [self._workers.submit(carry_out, ask) for ask in asks]
         late = _late([(f, ask) for f, ask in zip(futures, asks, strict=True) if ask.enough])
         return [

@@ -42,6 +42,9 @@ class Source(Protocol):
 class FolderSource:
     """An archive in a directory."""
 
+    in_place = True
+    """A thread for each read would take longer than the read."""
+
     def __init__(self, root: Path, name: str | None = None) -> None:
         self.name = name or str(root)
         self.root = root

@@ -26,12 +26,16 @@ HEADER_BYTES = len(header(cids.cid_of(cids.RAW, b"")))
 
 def section_overhead(block_bytes: int) -> int:
     """How many bytes of a section stand before its block: varint length and CID."""
-    return varint.size(cids.CID_BYTES + block_bytes) + cids.CID_BYTES
+    return section_bytes(block_bytes) - block_bytes
 
 
 def section_bytes(block_bytes: int) -> int:
-    """The length of the section of a block of this length."""
-    return section_overhead(block_bytes) + block_bytes
+    """The length of the section of a block of this length: varint length, CID, block."""
+    size = cids.CID_BYTES + block_bytes
+    # Of nearly all: two bytes of varint stand for 128 … 16,383, three for up to 2,097,151.
+    if 128 <= size < 1 << 21:
+        return size + (2 if size < 1 << 14 else 3)
+    return size + varint.size(size)
 
 
 def section(cid: bytes, block: bytes) -> bytes:

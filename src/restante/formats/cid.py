@@ -13,9 +13,10 @@ RAW = 0x55
 DAG_CBOR = 0x71
 CID_BYTES = 36
 
-_RAW_PREFIX = bytes((1, RAW, 0x12, 32))
+RAW_PREFIX = bytes((1, RAW, 0x12, 32))
+"""A raw block's CID is this and its SHA-256."""
 _DAG_CBOR_PREFIX = bytes((1, DAG_CBOR, 0x12, 32))
-_PREFIXES = {RAW: _RAW_PREFIX, DAG_CBOR: _DAG_CBOR_PREFIX}
+_PREFIXES = {RAW: RAW_PREFIX, DAG_CBOR: _DAG_CBOR_PREFIX}
 # 36 bytes are 288 bits: 58 characters of 5 bits, the last two bits zero.
 _TEXT_CHARACTERS = 1 + 58
 
@@ -34,7 +35,7 @@ def cid_from_digest(codec: int, digest: bytes) -> bytes:
 
 def require(cid: bytes) -> bytes:
     """The same bytes, if they are a CID of the one form taken here; else InvalidEncoding."""
-    if len(cid) != CID_BYTES or cid[:4] not in (_RAW_PREFIX, _DAG_CBOR_PREFIX):
+    if len(cid) != CID_BYTES or cid[:4] not in (RAW_PREFIX, _DAG_CBOR_PREFIX):
         raise InvalidEncoding("not a CIDv1 of a raw or DAG-CBOR block under SHA-256")
     return cid
 

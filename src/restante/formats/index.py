@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from restante import limits
 from restante.errors import InvalidEncoding, VerificationFailed
+from restante.formats import car, dagcbor
 from restante.formats import cid as cids
-from restante.formats import dagcbor
 from restante.formats.dagcbor import UINT_MAX, Fields, Link, Value, is_int
 from restante.formats.entry import require_counts
 from restante.formats.page import (
@@ -26,7 +26,6 @@ from restante.formats.page import (
     TOPIC_KEY_MAX,
     PageRow,
     read_table_row,
-    require_follows,
 )
 
 KEY = Struct(">I")
@@ -107,13 +106,25 @@ class IndexRoot:
         return dagcbor.encode(value)
 
 
-class Contents(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Contents:
     """What an index block holds."""
 
     keys: dict[int, int]
     """Topic key → mask of the children that have it; child 0 is bit 0. In ascending order."""
-    rows: tuple[tuple[PageRow, ...], ...]
-    """Of each child a run of its page table."""
+    runs: tuple[bytes, ...]
+    """Of each child a run of its page table, as it stands in the block."""
+    first_window: int
+    windows: int
+
+    def rows_of(self, child: int) -> tuple[PageRow, ...]:
+        """The rows of one child. Raises InvalidEncoding."""
+        return _read_run(self.runs[child], self.first_window, self.windows)
+
+    @property
+    def rows(self) -> tuple[tuple[PageRow, ...], ...]:
+        """Of each child. Raises InvalidEncoding."""
+        return tuple(map(self.rows_of, range(len(self.runs))))
 
 
 def names_value(blocks: Iterable[IndexBlock]) -> Value:
@@ -223,20 +234,27 @@ def check_table(named: IndexTable, block: bytes) -> tuple[IndexBlock, ...]:
     return names
 
 
-def parse_block(block: bytes, first_window: int, windows: int, children: int) -> Contents:
-    """The contents of an index block. Raises InvalidEncoding."""
+def parse_block(
+    block: bytes, first_window: int, windows: int, children: int, *, later: bool = False
+) -> Contents:
+    """The contents of an index block. Raises InvalidEncoding.
+
+    `later`: rows are read, and may be refused, when they are asked for. Of most children, in a
+    month's query, they never are.
+    """
     value = dagcbor.decode(block, max_bytes=limits.INDEX_BLOCK_MAX_BYTES)
     match value:
         case [bytes() as keys, list() as runs] if len(runs) == children:
             pass
         case _:
             raise InvalidEncoding("index block: not keys and a run of rows for each child")
-    rows: list[tuple[PageRow, ...]] = []
-    for run in runs:
-        if not isinstance(run, bytes):
-            raise InvalidEncoding("index block: a run of rows is no byte string")
-        rows.append(_read_run(run, first_window, windows))
-    return Contents(_read_keys(keys, children), tuple(rows))
+    texts = tuple(run for run in runs if isinstance(run, bytes))
+    if len(texts) != children:
+        raise InvalidEncoding("index block: a run of rows is no byte string")
+    contents = Contents(_read_keys(keys, children), texts, first_window, windows)
+    if not later:
+        _ = contents.rows
+    return contents
 
 
 def _read_keys(data: bytes, children: int) -> dict[int, int]:
@@ -259,34 +277,49 @@ def _read_run(data: bytes, first_window: int, windows: int) -> tuple[PageRow, ..
     if len(data) % ROW.size:
         raise InvalidEncoding("index block: a row is cut off")
     rows: list[PageRow] = []
+    # A cold query over a month reads thousands of rows for the few it wants: hardly a call in here.
+    part_bytes, most_length = limits.CAR_PART_BYTES, limits.BLOCK_MAX_BYTES
+    target, raw_cid = limits.PAGE_TARGET_BYTES, cids.RAW_PREFIX
+    before_key = before_window = -1
+    before_part = end = 0
     for key, window, part, offset, length, records, digest in ROW.iter_unpack(data):
-        if window >= windows or offset > limits.CAR_PART_BYTES or length > limits.BLOCK_MAX_BYTES:
+        if window >= windows or offset > part_bytes or length > most_length:
             raise InvalidEncoding("index block: a row's number is out of bounds")
         if not records or length < records * RECORD_MIN_BYTES:
             raise InvalidEncoding("index block: a page is too short for its records")
-        if length > limits.PAGE_TARGET_BYTES and records > 1:
+        if length > target and records > 1:
             raise InvalidEncoding("index block: a page over 64 KiB holds more than one record")
-        cid = cids.cid_from_digest(cids.RAW, digest)
-        row = PageRow(key, first_window + window, part, offset, length, records, cid)
+        size = car.section_bytes(length)
         if rows:
-            require_follows(rows[-1], row)
-        rows.append(row)
+            # As page.require_follows has it.
+            if key < before_key or (key == before_key and window < before_window):
+                raise InvalidEncoding("index block: rows are out of order")
+            fits = not end or end + size <= part_bytes
+            if part != before_part + (not fits) or offset != (end if fits else 0):
+                raise InvalidEncoding("index block: a row's place does not follow")
+        rows.append(
+            PageRow(key, first_window + window, part, offset, length, records, raw_cid + digest)
+        )
+        before_key, before_window, before_part, end = key, window, part, offset + size
     return tuple(rows)
 
 
-def check_block(named: IndexBlock, block: bytes, root: IndexRoot) -> Contents:
-    """The contents of a block, as the root or its table names it.
+def check_block(
+    named: IndexBlock, block: bytes, root: IndexRoot, *, later: bool = False
+) -> Contents:
+    """The contents of a block, as the root or its table names it; `later` as in parse_block.
 
     Raises InvalidEncoding; VerificationFailed `block-hash`, `table-contradicts-root`.
     """
     cids.check(named.cid, block)
-    contents = parse_block(block, root.first_window, root.windows, len(root.children))
+    children = len(root.children)
+    contents = parse_block(block, root.first_window, root.windows, children, later=later)
     if (next(iter(contents.keys)), len(block)) != named[:2]:
         raise VerificationFailed(
             "an index block is not what its name says", code="table-contradicts-root"
         )
-    for child, rows in zip(root.children, contents.rows, strict=True):
-        if child is None and rows:
+    for child, run in zip(root.children, contents.runs, strict=True):
+        if child is None and run:
             raise InvalidEncoding("index block: rows of a child that is none")
     return contents
 

@@ -8,6 +8,7 @@ a level is partial. Paths are relative to the archive's root.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeVar
 
 from restante import limits
@@ -217,7 +218,9 @@ def _levels(hashes: Sequence[bytes]) -> list[list[bytes]]:
     """The perfect subtrees over a tile's hashes: eight or fewer tree levels, lowest first."""
     levels = [list(hashes)]
     while len(below := levels[-1]) > 1:
-        levels.append([tree.node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)])
+        # tree.node_hash, without a call for each: a month's log has 86,400 of these.
+        pairs = zip(below[::2], below[1::2], strict=False)
+        levels.append([sha256(b"\x01" + left + right).digest() for left, right in pairs])
     return levels
 
 
@@ -332,7 +335,7 @@ class LogReader:
             entries = decode_bundle(data, WIDTH if full else len(leaves))[: len(leaves)]
         except InvalidEncoding as error:
             raise VerificationFailed(f"{path}: {error}", code="entry") from error
-        if [tree.leaf_hash(entry) for entry in entries] != leaves:
+        if [sha256(b"\x00" + entry).digest() for entry in entries] != leaves:
             raise VerificationFailed(f"{path} is not what its tile says", code="entry")
         _keep(self._bundles, n, entries)
         return entries

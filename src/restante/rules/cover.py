@@ -58,17 +58,25 @@ class Cover:
 
     def first(self, windows: range) -> Step:
         """The step that begins a range of windows; what it leaves of them is the next one's."""
-        segments = self.segments(windows)
-        step = next(segments)
+        step = next(self.segments(windows))
         index = self._index_over(step.span)
         if index is None:
             return step
-        stop = step.windows.stop
-        for more in segments:
+        stop = self._below(index, step, windows.stop)
+        for more in self.segments(range(stop, windows.stop)):
             if self._index_over(more.span) != index:
                 break
             stop = more.windows.stop
         return Step(index, range(windows.start, stop))
+
+    def _below(self, index: Span, first: Step, stop: int) -> int:
+        """Where the run of whole segments below an index ends that `first` begins, at the latest
+        at `stop`: what `segments` would give, without a look at each."""
+        of = first.span
+        end = min(index.stop, stop) // of.windows
+        gaps = (none.number for none in self._none if none.level == of.level)
+        end = min((gap for gap in gaps if of.number < gap < end), default=end)
+        return max(first.windows.stop, end * of.windows)
 
     def segments(self, windows: range) -> Iterator[Step]:
         """The segments that hold windows, also where an index stands over them."""

@@ -233,7 +233,7 @@ class TrustedIndex:
                 self._read_table(piece.number, data)
             else:
                 block = self._blocks[piece.number]
-                contents = indexes.check_block(block.named, data, self.root)
+                contents = indexes.check_block(block.named, data, self.root, later=True)
                 self._check_contents(block, contents)
                 self._contents[piece.number] = contents
 
@@ -249,17 +249,20 @@ class TrustedIndex:
 
     def _check_contents(self, block: Block, contents: indexes.Contents) -> None:
         """That a block holds events from its own first key to the next block's alone."""
-        first, last = block.named.topic_key, next(reversed(contents.keys))
+        last = next(reversed(contents.keys))
         if block.beyond is not None and last > block.beyond:
             raise InvalidEncoding("index block: a key of the next block")
-        below = children(self._d, self._of.span)
-        for bit, (span, rows) in enumerate(zip(below, contents.rows, strict=True)):
-            if any(row.window not in span for row in rows):
-                raise InvalidEncoding("index block: a row of another child")
-            # Only the first row of a run stands before the block's own events.
-            own = rows[1:] if rows and rows[0].topic_key < first else rows
-            if any(not contents.keys.get(row.topic_key, 0) >> bit & 1 for row in own):
-                raise InvalidEncoding("index block: a page begins with a key its child lacks")
+
+    def _rows(self, n: int, bit: int, span: Span) -> tuple[PageRow, ...]:
+        """The rows of one child in a block that was read. Raises InvalidEncoding."""
+        keys, rows = self._contents[n].keys, self._contents[n].rows_of(bit)
+        if any(row.window not in span for row in rows):
+            raise InvalidEncoding("index block: a row of another child")
+        # Only the first row of a run stands before the block's own events.
+        own = rows[1:] if rows and rows[0].topic_key < self._blocks[n].named.topic_key else rows
+        if any(not keys.get(row.topic_key, 0) >> bit & 1 for row in own):
+            raise InvalidEncoding("index block: a page begins with a key its child lacks")
+        return rows
 
     # --- children -----------------------------------------------------------------------------
 
@@ -296,7 +299,7 @@ class TrustedIndex:
                 for n in numbers:
                     contents = self._contents[n]
                     keys.update(key for key, mask in contents.keys.items() if mask >> bit & 1)
-                    _join(rows, contents.rows[bit])
+                    _join(rows, self._rows(n, bit, span))
                 if numbers[0] == 0 and rows and rows[0][2:4] != (0, 0):
                     raise InvalidEncoding("the first page is not at the beginning of part 0")
                 runs.append(rows)

@@ -322,7 +322,8 @@ def day_contents(day, number):
 def test_the_writer_of_blocks_here_writes_what_the_index_has():
     day = Day()
     assert len(day.index.blocks) == 2
-    assert block_of(*day_contents(day, 0)) == day.index.blocks[1][1]
+    contents = day_contents(day, 0)
+    assert block_of(contents.keys, contents.rows) == day.index.blocks[1][1]
 
 
 @pytest.mark.parametrize("mode", ["bucket", "exact"])
