@@ -13,7 +13,7 @@ from interop.observer import envelope
 from peers import harness, wnode
 from peers.harness import COMPLETE, DIRECT, SYNC_RESPONSE, Harness
 from restante import limits
-from restante.client import Client, ProcessMemory, Query, parse_source, read_policy
+from restante.client import Client, Missing, ProcessMemory, Query, parse_source, read_policy
 from restante.formats import rlp, whisper
 from restante.networks.whisper import bloom, crypt
 from restante.networks.whisper.keccak import keccak256
@@ -55,8 +55,13 @@ class Served:
         with Client(policy, [parse_source(self.gateway)], ProcessMemory()) as client:
             while len(self.raws) < count:
                 assert time.monotonic() < deadline, f"{len(self.raws)} of {count} sealed"
-                found = list(client.query(Query((), mode="all")))
-                self.raws = sorted((each.raw for each in found), key=place)
+                try:
+                    found = list(client.query(Query((), mode="all")))
+                except Missing:
+                    # Nothing is in the index yet, not even a checkpoint.
+                    time.sleep(0.1)
+                else:
+                    self.raws = sorted((each.raw for each in found), key=place)
 
 
 def sent_s(raw: bytes) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,9 +18,8 @@ from restante.networks.whisper import bloom
 from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.network import WhisperNetwork
 from restante.node.clock import WallClock
-from restante.rules.intake import Verdict
+from restante.rules.intake import judge
 from restante.rules.query import Found, Query
-from restante.rules.valid import EnvelopeRefused, receive
 
 
 class Live:
@@ -66,7 +64,7 @@ class Live:
     async def envelopes(self) -> AsyncIterator[Found]:
         """What comes of the query's topics and is valid now; its window is not known yet."""
         async for group in self.network.arrivals():
-            verdicts = [self._judge(arrival.raw, arrival.arrival_ms) for arrival in group]
+            verdicts = [judge(raw, arrival_ms, self._d, keccak256) for arrival_ms, raw in group]
             self.network.judged(verdicts)
             for arrival, verdict in zip(group, verdicts, strict=True):
                 facts = verdict.facts
@@ -76,13 +74,6 @@ class Live:
     def _wanted(self, topic: bytes) -> bool:
         query = self._query
         return query is not None and (query.mode == "all" or topic in query.topics)
-
-    def _judge(self, raw: bytes, arrival_ms: int) -> Verdict:
-        try:
-            facts = receive(raw, arrival_ms, self._d, keccak256, sha256(raw).digest())
-        except EnvelopeRefused as refusal:
-            return Verdict(refusal.code, refusal.severity)
-        return Verdict("accepted", "", facts)
 
     async def _tell(self) -> None:
         """Say on standard error when no peer is there, and when one is again."""

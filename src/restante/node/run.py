@@ -7,7 +7,7 @@ import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
@@ -34,10 +34,14 @@ from restante.node.validator.role import Validating
 from restante.node.wire.http import Listener, build_app
 from restante.node.wire.peers import Peers, open_client
 from restante.node.wire.proxies import Proxies
-from restante.node.wire.routes_network import peer_routes
+from restante.node.wire.routes_network import network_part, network_reasons, peer_routes
 from restante.node.wire.routes_node import common_routes
 from restante.ports import Clock, Engine, Network, Store
+from restante.rules.intake import judge
 from restante.rules.window import Pace
+
+if TYPE_CHECKING:
+    from restante.node.mailserver.role import MailServer
 
 log = logging.getLogger("restante")
 
@@ -99,6 +103,7 @@ class Node:
         self._metrics = Metrics()
         self._jobs: list[Callable[[], Any]] = []
         self._network: Network | None = None
+        self._mail: MailServer | None = None
         self.urls: dict[str, str] = {}
 
     @classmethod
@@ -117,6 +122,8 @@ class Node:
         d = home.read_descriptor()
         clock = adapters.open_clock(config, home)
         node = cls(d, clock, config)
+        if "mailserver" in roles:
+            node._open_mail(home, stack)
         if roles != ["gateway"]:
             await node._open_network(home, stack)
         if "validator" in roles:
@@ -125,6 +132,10 @@ class Node:
             await node._open_proposer(home, hook, stack, passphrase)
         if "gateway" in roles:
             node._open_gateway(home, stack)
+        if roles == ["mailserver"]:
+            node._open_status(stack)
+        if not {"validator", "proposer"} & set(roles):
+            node._jobs.append(node._relay)
         return node
 
     async def work(self) -> None:
@@ -133,9 +144,44 @@ class Node:
             for job in self._jobs:
                 tasks.create_task(job())
 
+    def _open_mail(self, home: Home, stack: AsyncExitStack) -> None:
+        # It needs what is only installed for Whisper.
+        from restante.node.mailserver.opening import open_mail_server
+
+        beside = self._sources(home)
+        self._mail = mail = open_mail_server(self._config, home, self._clock, self._d, beside)
+        stack.push_async_callback(mail.aclose)
+        self._jobs.append(mail.run)
+
+    async def _relay(self) -> None:
+        """Take what is live where no role keeps it, so that links are read, and pass it on."""
+        network = self._network
+        if network is not None:
+            async for group in network.arrivals():
+                network.judged([judge(raw, ms, self._d, keccak256) for ms, raw in group])
+
+    def _open_status(self, stack: AsyncExitStack) -> None:
+        """A listener for a mail server alone, so that its operator can ask it."""
+        listener = self._listener("listen")
+        stack.callback(listener.close)
+
+        def status() -> dict[str, Any]:
+            assert self._mail is not None
+            troubles = network_reasons(self._network)
+            reasons = [{"code": code, "message": message} for code, message in troubles]
+            return {
+                **network_part(self._network),
+                "reasons": self._mail.status()["reasons"] + reasons,
+            }
+
+        routes = common_routes(lambda: self._status(status()), None, self._d.max_envelope_bytes)
+        app = self._app("mailserver", status, routes + peer_routes(self._network))
+        self._jobs.append(lambda: listener.serve(app))
+        self.urls["mailserver"] = listener.url
+
     async def _open_network(self, home: Home, stack: AsyncExitStack) -> None:
         self._network = network = await adapters.open_network(
-            self._config, self._clock, home, self._d
+            self._config, self._clock, home, self._d, self._mail
         )
         if network is None:
             return
@@ -268,7 +314,7 @@ class Node:
                 parse_source(each if "://" in each else str(home.path / each)) for each in named
             ]
         own: list[Source] = []
-        if home.archive.is_dir():
+        if home.archive.is_dir() or "validator" in self._config.list_("node.roles"):
             # Also where no validator runs any more: what came back from a backup is served.
             own = [FolderSource(home.archive, "own archive")]
         return own + [parse_source(url) for url in self._config.table("peers").values()]
@@ -310,5 +356,6 @@ class Node:
             "roles": self._config.list_("node.roles"),
             "set": self._d.set_id.hex(),
             "now_ms": self._clock.now_ms(),
+            **({"mail": self._mail.status()} if self._mail else {}),
             **role,
         }

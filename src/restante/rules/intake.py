@@ -32,6 +32,15 @@ class Verdict(NamedTuple):
 REPEAT = Verdict("repeat")
 
 
+def judge(raw: bytes, arrival_ms: int, d: Descriptor, keccak: Keccak) -> Verdict:
+    """What reception says of an arrival, where nobody keeps it."""
+    try:
+        facts = valid.receive(raw, arrival_ms, d, keccak)
+    except EnvelopeRefused as refusal:
+        return Verdict(refusal.code, refusal.severity)
+    return Verdict("accepted", "", facts)
+
+
 class Intake:
     """Judges what comes in, drops repeats before any work, and gives rows to the pool's index."""
 

@@ -21,6 +21,7 @@ from restante.node.gateway.cache import Cache
 from restante.node.gateway.role import Gateway
 from restante.node.gateway.upstream import Upstream
 from restante.node.wire.http import build_app
+from restante.node.wire.routes_network import HandedIn
 from restante.node.wire.routes_node import common_routes
 from restante.testing.archive_fixture import GENESIS_S, MadeArchive, envelope, make_archive
 
@@ -315,7 +316,7 @@ def test_too_many_envelopes_of_one_source_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(limits, "ENVELOPE_RATE_PER_S", 0.001)
 
     async def scenario() -> None:
-        app = build_app(common_routes(dict, lambda raw: raw, 10), WallClock())
+        app = build_app(common_routes(dict, lambda raw: HandedIn(raw, 0), 10), WallClock())
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://node") as client:
             told = [await client.post("/envelopes", content=b"x") for _ in range(3)]

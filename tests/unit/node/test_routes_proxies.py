@@ -15,6 +15,7 @@ from restante.node.clock import WallClock
 from restante.node.wire.connections import Connection, Connections
 from restante.node.wire.http import Listener, build_app
 from restante.node.wire.proxies import Forwarded, Proxies
+from restante.node.wire.routes_network import HandedIn
 from restante.node.wire.routes_node import common_routes
 
 PROXIES = Proxies(["127.0.0.1", "10.0.0.0/24", "fd00::/64"])
@@ -68,7 +69,9 @@ def client(app: object, peer: str) -> httpx2.AsyncClient:
 def test_each_client_behind_a_proxy_has_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ENVELOPE_BURST", 1)
     monkeypatch.setattr(limits, "ENVELOPE_RATE_PER_S", 0.001)
-    app = Forwarded(build_app(common_routes(dict, lambda raw: raw, 10), WallClock()), PROXIES)
+    app = Forwarded(
+        build_app(common_routes(dict, lambda raw: HandedIn(raw, 0), 10), WallClock()), PROXIES
+    )
 
     async def statuses(peer: str, clients: Sequence[str]) -> list[int]:
         async with client(app, peer) as asking:
