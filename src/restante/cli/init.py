@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--set", "files", type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with the `descriptor` and `policy` of a set that this node is no validator of.",
 )  # fmt: skip
-@click.option("--role", help="With --set: gateway, proposer, or both (proposer,gateway).")
+@click.option("--role", help="With --set: gateway, proposer, mailserver, or some of them.")
 @click.option(
     "--peer", "peers", multiple=True, metavar="NAME=URL",
     help="With --set: a validator's URL, before what the policy says. Repeatable.",
@@ -69,6 +69,7 @@ def init(
       restante init --network trace:traces/whisper/observer1.jsonl.gz ./replayed
       restante init --set ./set --role gateway ~/gateway
       restante init --set ./set --role proposer --port 8430 ~/proposer
+      restante init --set ./set --role mailserver --network whisper ~/mailserver
     """
     from restante.errors import ConfigError
     from restante.node.adapters import check_network
@@ -139,12 +140,12 @@ def _outside(
 ) -> None:
     from restante.cli.sets import name_url
     from restante.errors import ConfigError
-    from restante.node.home import Home
+    from restante.node.home import ROLES, Home
     from restante.node.setup import create_outside
 
     roles = [each.strip() for each in role.split(",") if each.strip()]
-    if not roles or set(roles) - {"validator", "proposer", "gateway"}:
-        raise ConfigError(f"no such role: {role!r}", hint="gateway, proposer, or proposer,gateway")
+    if not roles or set(roles) - set(ROLES):
+        raise ConfigError(f"no such role: {role!r}", hint="gateway, proposer, mailserver, or some")
     urls = dict(name_url(each) for each in peers)
     values = {**values, "node.roles": roles, "peers": urls}
     create_outside(Home(path), files, name, values, passphrase)

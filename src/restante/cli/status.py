@@ -34,6 +34,10 @@ def status(node: str | None, as_json: bool) -> None:
         sys.exit(FAILED)
 
 
+def _counts(found: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(found.items())) or "nothing yet"
+
+
 def _show(s: dict[str, Any]) -> None:
     name = f"{s['name']}, " if "name" in s else ""
     click.echo(f"{name}{' + '.join(s['roles'])} of set {s['set'][:16]}…")
@@ -47,6 +51,11 @@ def _show(s: dict[str, Any]) -> None:
     click.echo()
     if "pool" in s:
         click.echo(f"pool: {s['pool']['envelopes']} envelopes, {s['pool']['bytes']:,} bytes")
+    if "network" in s:
+        click.echo(f"network: {s['network']['peers']} peers, at {s['network']['enode']}")
+        click.echo(f"  brought: {_counts(s['network']['counts'])}")
+    if "mail" in s:
+        click.echo(f"mail: {_counts(s['mail']['counts'])}")
     for store, state in s.get("stores", {}).items():
         error = "" if state["error"] is None else f", failing: {state['error']['message']}"
         click.echo(f"store {store}: {state['pending']} files waiting{error}")

@@ -170,6 +170,7 @@ class Node:
             troubles = network_reasons(self._network)
             reasons = [{"code": code, "message": message} for code, message in troubles]
             return {
+                "window": self._d.window_of(self._clock.now_ms()),
                 **network_part(self._network),
                 "reasons": self._mail.status()["reasons"] + reasons,
             }
