@@ -4,11 +4,16 @@ import os
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SEEDS = {
     "SIM_SEED": time.strftime("%Y%m%d", time.gmtime()),
     "FUZZ_SEED": str(int(time.time()) // 86_400),
 }
+
+# How fast a machine is decides nothing here.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

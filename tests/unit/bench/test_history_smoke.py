@@ -112,3 +112,13 @@ def test_fetchlog(archives: Path) -> None:
                 assert 0 <= seen["unique"] <= 1
     shown = table("fetchlog", found)
     assert all(word in shown for word in ("baseline", "bucket, 2 days", "production"))
+
+
+@pytest.mark.slow
+def test_mirror(archives: Path) -> None:
+    found = result(archives, "mirror")
+    folder, gateway = found["rows"]["folder"], found["rows"]["gateway"]
+    assert folder["envelopes"] > found["envelopes"]
+    same = ("segments", "envelopes", "megabytes", "gone")
+    assert [folder[each] for each in same] == [gateway[each] for each in same]
+    assert "× aim" in table("mirror", found)
