@@ -7,9 +7,12 @@
         [lower, upper, bloom, [topic, …], limit, cursor, batch]                 (from 2020)
     or a list without envelope: [id 32, lower, upper, limit, cursor, bloom], which means batches
 
-Work, topic, expiry and TTL of the envelope are not looked at, as geth and status-go do not either.
-Whatever one of the two takes is taken: raw ranges over a day, which status-go refuses, and what
-stands behind 72 raw bytes that is none of status-go's lengths, which geth passes over.
+Topic, expiry and TTL of the envelope are not looked at, as geth and status-go do not either; nor
+is its work, of which each of them asks what its operator set: a floor would lose a client that
+mines less, and what requests cost is bounded by address instead.
+Whatever one of the two takes is taken: raw ranges over a day, which status-go refuses; what stands
+behind 72 raw bytes that is none of status-go's lengths, which geth passes over; and topics that
+cannot be looked for, since status-go passes over all topics and goes by the filter.
 """
 
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ _RAW_BYTES = 8
 _RAW_WITH_BLOOM = 72
 _RAW_WITH_LIMIT = 76
 _RAW_WITH_CURSOR = (112, 116)
+# The longest list of topics that can be looked for, each with its header of a byte, and its own.
+_TOPICS_BYTES = 3 + 5 * limits.QUERY_TOPICS
 
 
 class MailRefused(Invalid):
@@ -116,23 +121,28 @@ def _plain(payload: bytes, now_s: int) -> MailRequest:
 
 
 def _content(request_id: bytes, content: bytes, now_s: int) -> MailRequest:
-    """Raw times begin with 0xc0, as lists do, from the year 2072 on only."""
-    if content[:1] >= b"\xc0":
-        try:
-            items = _decode(content)
-        except InvalidEncoding:
-            return _raw(request_id, content, now_s)
-        match items:
-            case [lower, upper, filter_, limit, cursor]:
-                form: tuple[Item, ...] = (lower, upper, filter_, [], limit, cursor, b"")
-            case [lower, upper, filter_, limit, cursor, batch]:
-                form = (lower, upper, filter_, [], limit, cursor, batch)
-            case [_, _, _, _, _, _, _]:
-                form = tuple(items)
-            case _:
-                raise _invalid(request_id, "it has not 5, 6 or 7 items")
-        return _structured(request_id, form, now_s)
-    return _raw(request_id, content, now_s)
+    """A list of 5, 6 or 7 items, or else raw: times begin as lists do only from 2072 on."""
+    try:
+        form = _form(content)
+    except InvalidEncoding:
+        return _raw(request_id, content, now_s)
+    return _structured(request_id, form, now_s)
+
+
+def _form(content: bytes) -> tuple[Item, ...]:
+    """The 7 items that a list of 5, 6 or 7 stands for. Raises InvalidEncoding."""
+    encoded = rlp.split_list(content, max_items=7)
+    # More topics than can be looked for are not even read. So long a list begins with f8 or more.
+    if len(encoded) == 7 and len(encoded[3]) > _TOPICS_BYTES and encoded[3][0] >= 0xF8:
+        encoded[3] = b"\xc0"
+    match [_decode(item) for item in encoded]:
+        case [lower, upper, filter_, limit, cursor]:
+            return lower, upper, filter_, [], limit, cursor, b""
+        case [lower, upper, filter_, limit, cursor, batch]:
+            return lower, upper, filter_, [], limit, cursor, batch
+        case [_, _, _, _, _, _, _] as items:
+            return tuple(items)
+    raise InvalidEncoding(f"{len(encoded)} items, not 5, 6 or 7", code="mail-request")
 
 
 def _decode(data: bytes) -> Item:
@@ -144,11 +154,7 @@ def _decode(data: bytes) -> Item:
 
 def _structured(request_id: bytes, form: tuple[Item, ...], now_s: int) -> MailRequest:
     lower, upper, filter_, topics, limit, cursor, batch = form
-    if not isinstance(topics, list) or any(
-        not isinstance(topic, bytes) or len(topic) != whisper.TOPIC_BYTES for topic in topics
-    ):
-        raise _invalid(request_id, "a topic has 4 bytes")
-    named = tuple(dict.fromkeys(topic for topic in topics if isinstance(topic, bytes)))
+    named = _topics(request_id, topics)
     size = _number(request_id, limit)
     if not isinstance(filter_, bytes) or len(filter_) not in (0, bloom.FILTER_BYTES):
         raise _invalid(request_id, "bloom filter has not 64 bytes")
@@ -164,7 +170,7 @@ def _structured(request_id: bytes, form: tuple[Item, ...], now_s: int) -> MailRe
         least,
         greatest,
         bloom.decode(filter_) if filter_ else 0,
-        named if len(named) <= limits.QUERY_TOPICS else (),
+        named,
         _page(request_id, size),
         # status-go's client takes a shorter one for none, and so may have kept one.
         MailCursor.parse(cursor) if len(cursor) == CURSOR_BYTES else None,
@@ -172,9 +178,25 @@ def _structured(request_id: bytes, form: tuple[Item, ...], now_s: int) -> MailRe
     )
 
 
+def _topics(request_id: bytes, topics: Item) -> tuple[bytes, ...]:
+    """Each once; none, so that the filter decides, where one of them has not 4 bytes."""
+    if not isinstance(topics, list):
+        raise _invalid(request_id, "a string where the topics must be")
+    named: dict[bytes, None] = {}
+    for topic in topics:
+        if not isinstance(topic, bytes):
+            raise _invalid(request_id, "a list where a topic must be")
+        named[topic] = None
+    if any(len(topic) != whisper.TOPIC_BYTES for topic in named):
+        return ()
+    return tuple(named)
+
+
 def _raw(request_id: bytes, data: bytes, now_s: int) -> MailRequest:
-    if len(data) != _RAW_BYTES and len(data) < _RAW_WITH_BLOOM:
-        raise MailRefused(request_id, "undersized p2p request", "undersized")
+    if len(data) < _RAW_BYTES:
+        raise MailRefused(request_id, "Undersized p2p request", "undersized")
+    if _RAW_BYTES < len(data) < _RAW_WITH_BLOOM:
+        raise MailRefused(request_id, "Undersized bloom filter in p2p request", "undersized")
     lower, upper = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
     least, greatest = _range(request_id, lower, upper, now_s)
     if len(data) == _RAW_BYTES:
