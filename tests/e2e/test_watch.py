@@ -35,6 +35,8 @@ class Watching:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                # A suite that runs in the background has inherited that SIGINT is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 env={**os.environ, **ENVIRON, "RESTANTE_PATH": str(state.parent / "memory")},
             )
         self._reader = threading.Thread(target=self._read)
