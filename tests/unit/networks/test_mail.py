@@ -61,6 +61,10 @@ FORMS = {
     "raw 8": (RAW, MailRequest(b"", NOW_S - 100, NOW_S, bloom.FULL)),
     "raw 72": (RAW + FILTER_BYTES, MailRequest(b"", NOW_S - 100, NOW_S, FILTER)),
     "raw 74, as geth": (RAW + FILTER_BYTES + b"zz", MailRequest(b"", NOW_S - 100, NOW_S, FILTER)),
+    "raw 80, as geth": (
+        RAW + FILTER_BYTES + u32(3) + b"zzzz",
+        MailRequest(b"", NOW_S - 100, NOW_S, FILTER),
+    ),
     "raw 76": (
         RAW + FILTER_BYTES + u32(3),
         MailRequest(b"", NOW_S - 100, NOW_S, FILTER, limit=3),
@@ -138,6 +142,17 @@ def test_what_stands_for_until_now(upper, raw):
     items = [uint(NOW_S - 9), uint(upper), FILTER_BYTES, [], b"", b"", b""]
     payload = wrapped(u32(NOW_S - 9) + u32(upper)) if raw else structured(items)
     assert open_request(payload, KEYS, NOW_S).upper_s == NOW_S + 60
+
+
+@pytest.mark.parametrize("upper", [0, 2**32 - 1])
+def test_since_a_time_that_only_the_clients_clock_has_reached(upper):
+    found = open_request(wrapped(u32(NOW_S + 500) + u32(upper)), KEYS, NOW_S)
+    assert (found.lower_s, found.upper_s) == (NOW_S + 500, NOW_S + 500)
+
+
+def test_the_longest_page_may_be_asked_for():
+    assert open_request(structured(items7(limit=uint(1_000))), KEYS, NOW_S).limit == 1_000
+    assert open_request(wrapped(RAW + FILTER_BYTES + u32(1_000)), KEYS, NOW_S).limit == 1_000
 
 
 def refusal(payload, keys=KEYS):
