@@ -17,9 +17,9 @@ def _missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def built() -> None:
-    """The programs, by `make peers`."""
+    """The programs, by `make peers`; asked for before any fixture starts one."""
     if absent := [name for name in ("wnode", "geth", "status") if not (BUILT / name).exists()]:
         _missing(f"real peers are not built ({', '.join(absent)}): make peers, which needs Go 1.26")
 
