@@ -35,7 +35,7 @@ from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
 from restante.formats.page import topic_key
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.node.durable.pool import Pool
 from restante.ports import Arrival
 from restante.rules import valid

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from restante.networks.whisper import keccak
+from restante.networks import keccak
 
 
 def cpu_model() -> str:

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from restante.formats import whisper
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx.link import Enode, Identity, Left, Link, Reason, dial
 from restante.networks.whisper import messages, mine
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
 from restante.node.clock import WallClock

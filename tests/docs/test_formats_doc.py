@@ -43,7 +43,7 @@ from restante.formats.root import (
     parse_root,
 )
 from restante.formats.segment import parse_page_block, read_cars
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.node.wire import peers, routes_archive, routes_node
 from restante.rules import proof, valid
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from restante.errors import InvalidEncoding, RestanteError
 from restante.formats import rlp, whisper
 from restante.networks import trace
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import crypt
-from restante.networks.whisper.keccak import keccak256
 from restante.rules import valid
 
 _KEY = bytes(range(32))

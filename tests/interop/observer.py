@@ -13,9 +13,9 @@ from typing import Any, Self
 from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
 from restante.formats.keys import SigningKey
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx.enode import Enode
 from restante.networks.whisper import mine
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.network import MailService, WhisperNetwork
 from restante.node.clock import WallClock
 from restante.rules.intake import Intake

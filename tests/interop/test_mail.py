@@ -15,8 +15,8 @@ from peers.harness import COMPLETE, DIRECT, SYNC_RESPONSE, Harness
 from restante import limits
 from restante.client import Client, Missing, ProcessMemory, Query, parse_source, read_policy
 from restante.formats import rlp, whisper
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import bloom, crypt
-from restante.networks.whisper.keccak import keccak256
 from restante.testing.cluster import Cluster, Process, free_ports, running
 
 PRIVATE = bytes([7]) * 32

@@ -3,6 +3,7 @@
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
@@ -12,7 +13,7 @@ START_S = 20.0
 STOP_S = 5.0
 
 
-class Spoken:
+class Spoken(ABC):
     """Runs a program, reads its stdout in a thread, and can wait for what it says.
 
     Subclasses take chunks of stdout in `_heard`, under the lock, in the reading thread.
@@ -46,8 +47,9 @@ class Spoken:
         with self._changed:
             self._changed.notify_all()
 
+    @abstractmethod
     def _heard(self, chunk: bytes) -> None:
-        raise NotImplementedError
+        """Take what it said on standard output."""
 
     def write(self, line: bytes) -> None:
         assert self.popen.stdin is not None
@@ -67,9 +69,9 @@ class Spoken:
                 self._changed.wait(min(left_s, 0.5))
             return value
 
+    @abstractmethod
     def told(self) -> str:
         """The end of what was heard, for a failure's message."""
-        raise NotImplementedError
 
     def cpu_s(self) -> float:
         """User and system time that it used so far."""

@@ -44,7 +44,7 @@ from restante.formats.page import Member, rows_value, topic_key
 from restante.formats.policy import Policy
 from restante.formats.root import encode_keys
 from restante.formats.segment import Segment, build
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.rules.valid import Facts, examine
 
 ROOT = Path(__file__).resolve().parents[2]

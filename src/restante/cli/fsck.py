@@ -28,7 +28,7 @@ def fsck(directory: str | None, as_json: bool) -> None:
     import asyncio
     from dataclasses import asdict
 
-    from restante.networks.whisper.keccak import keccak256
+    from restante.networks.keccak import keccak256
     from restante.node.adapters import read_slot
     from restante.node.config import load
     from restante.node.fsck.check import fsck as check

@@ -40,7 +40,7 @@ def judge(file: str, as_json: bool, at_ms: int | None) -> None:
 
     Exit codes: 0 every line was judged (a refusal is a result), 1 a line could not be read.
     """
-    from restante.networks.whisper.keccak import keccak256
+    from restante.networks.keccak import keccak256
 
     name = "<stdin>" if file == "-" else file
     accepted = refused = unreadable = 0

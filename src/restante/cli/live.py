@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 import click
@@ -13,9 +12,9 @@ from restante import __version__, limits
 from restante.cli.printing import LIVE, printable
 from restante.errors import Unavailable
 from restante.formats.descriptor import Descriptor
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx.enode import Enode
 from restante.networks.whisper import bloom
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.network import WhisperNetwork
 from restante.node.clock import WallClock
 from restante.rules.intake import judge
@@ -49,12 +48,7 @@ class Live:
         self._telling = asyncio.create_task(self._tell())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._telling is not None:
             self._telling.cancel()
             with suppress(asyncio.CancelledError):

@@ -105,10 +105,10 @@ def watch(
     """
     import asyncio
 
-    from restante.cli.watching import first_error
     from restante.cli.watching import watch as go_on
     from restante.client import FolderMemory, read_policy
     from restante.client.aio import AsyncClient
+    from restante.node.waiting import first_of
     from restante.rules.query import Query
 
     policy = read_policy(policy_file)
@@ -133,4 +133,4 @@ def watch(
     except InvalidEncoding as error:
         raise ConfigError(str(error), code=error.code, hint="--fresh begins anew") from error
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        raise first_of(group) from group

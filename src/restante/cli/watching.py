@@ -124,13 +124,3 @@ async def _asked(client: AsyncClient) -> AsyncTrusted:
 
 def _complain(behind: Behind) -> None:
     click.echo(f"nobody answers, trying on: {printable(str(behind.error))}", err=True)
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended a group of tasks."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return first_error(error)
-        if not isinstance(error, asyncio.CancelledError):
-            return error
-    return group.exceptions[0]

@@ -45,7 +45,7 @@ def parse_topic(text: str) -> bytes:
 
 def topic_of_name(name: str) -> bytes:
     """The first four bytes of the name's Keccak-256."""
-    from restante.networks.whisper.keccak import keccak256
+    from restante.networks.keccak import keccak256
 
     return keccak256(name.encode())[: whisper.TOPIC_BYTES]
 

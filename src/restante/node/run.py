@@ -17,7 +17,7 @@ from restante.client.sources import FolderSource, Source, parse_source
 from restante.durable import Hook, no_hook
 from restante.errors import ConfigError, StateError
 from restante.formats.descriptor import Descriptor
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.node import adapters
 from restante.node.backup import refuse_restored
 from restante.node.config import Config
@@ -31,6 +31,7 @@ from restante.node.metrics import Metrics
 from restante.node.proposer.outsider import Outsider
 from restante.node.validator.driver import ValidatorNode
 from restante.node.validator.role import Validating
+from restante.node.waiting import first_of
 from restante.node.wire.http import Listener, build_app
 from restante.node.wire.peers import Peers, open_client
 from restante.node.wire.proxies import Proxies
@@ -72,7 +73,7 @@ async def run(
                 await stop.wait()
                 working.cancel()
         except BaseExceptionGroup as group:
-            first = _first(group)
+            first = first_of(group)
             if isinstance(first, sqlite3.Error):
                 raise StateError(
                     f"a database of this node: {first}",
@@ -80,16 +81,6 @@ async def run(
                     hint="make room on its disk and start again; nothing acknowledged is lost",
                 ) from group
             raise first from group
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the node: the first that is not a cancellation."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        if not isinstance(error, asyncio.CancelledError):
-            return error
-    return group.exceptions[0]
 
 
 class Node:

@@ -76,3 +76,13 @@ async def retries() -> AsyncIterator[int]:
         attempt += 1
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, limits.RETRY_MAX_S)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a group of tasks: the first that is not a cancellation."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return first_of(error)
+        if not isinstance(error, asyncio.CancelledError):
+            return error
+    return group.exceptions[0]

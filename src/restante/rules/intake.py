@@ -32,10 +32,12 @@ class Verdict(NamedTuple):
 REPEAT = Verdict("repeat")
 
 
-def judge(raw: bytes, arrival_ms: int, d: Descriptor, keccak: Keccak) -> Verdict:
-    """What reception says of an arrival, where nobody keeps it."""
+def judge(
+    raw: bytes, arrival_ms: int, d: Descriptor, keccak: Keccak, id_: bytes | None = None
+) -> Verdict:
+    """What reception says of an arrival; `id_` as in `valid.receive`."""
     try:
-        facts = valid.receive(raw, arrival_ms, d, keccak)
+        facts = valid.receive(raw, arrival_ms, d, keccak, id_)
     except EnvelopeRefused as refusal:
         return Verdict(refusal.code, refusal.severity)
     return Verdict("accepted", "", facts)
@@ -81,13 +83,10 @@ class Intake:
             if id_ in self._index:
                 verdicts.append(REPEAT)
                 continue
-            try:
-                facts = valid.receive(raw, arrival_ms, self._d, self._keccak, id_)
-            except EnvelopeRefused as refusal:
-                verdicts.append(Verdict(refusal.code, refusal.severity))
-                continue
-            pooled.append((self._append(facts, arrival_ms, raw), raw))
-            verdicts.append(Verdict("accepted", "", facts))
+            verdict = judge(raw, arrival_ms, self._d, self._keccak, id_)
+            verdicts.append(verdict)
+            if verdict.facts is not None:
+                pooled.append((self._append(verdict.facts, arrival_ms, raw), raw))
         self.outcomes.update(verdict.code for verdict in verdicts)
         return pooled
 

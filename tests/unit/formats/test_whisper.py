@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from restante import limits
 from restante.errors import InvalidEncoding
 from restante.formats import rlp, whisper
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 
 VECTOR: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "vectors" / "whisper_envelope.json").read_text()

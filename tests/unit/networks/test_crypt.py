@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from restante.errors import ConfigError
 from restante.formats import whisper
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx import ecies
 from restante.networks.whisper import crypt
-from restante.networks.whisper.keccak import keccak256
 
 ROOT = Path(__file__).parents[3]
 TRACE = ROOT / "traces" / "whisper"

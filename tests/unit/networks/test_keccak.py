@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.networks.whisper import keccak
+from restante.networks import keccak
 
 MASK = 2**64 - 1
 RATE = 136

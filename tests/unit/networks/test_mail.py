@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from restante import limits
 from restante.errors import InvalidEncoding
 from restante.formats import rlp, whisper
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import bloom, crypt, mail
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.mail import MailCursor
 from restante.networks.whisper.mail_request import (
     DEFAULT_PASSWORD,

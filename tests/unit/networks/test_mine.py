@@ -3,8 +3,8 @@
 import pytest
 
 from restante.formats import whisper
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import mine
-from restante.networks.whisper.keccak import keccak256
 from restante.rules import valid
 
 NOW_S = 1_800_000_000

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
+from restante.networks.keccak import keccak256, new
 from restante.networks.rlpx import frames
 from restante.networks.rlpx.frames import MAX_BYTES, Reader, Writer
 from restante.networks.rlpx.handshake import Secrets
-from restante.networks.whisper.keccak import keccak256, new
 
 FRAME = json.loads((Path(__file__).parents[2] / "vectors" / "rlpx.json").read_text())["frame"]
 AES, MAC = keccak256(b"aes"), keccak256(b"mac")

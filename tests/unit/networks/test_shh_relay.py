@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from restante import limits
 from restante.formats import rlp, whisper
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import bloom
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.peer import GIVE, LATER, NEVER, PEER_BEHIND_S, Budget, PeerState
 from restante.networks.whisper.relay import EVERYBODY, Live, Relay, Slots

@@ -12,9 +12,9 @@ from contract.network_contract import StepClock, take
 from restante import limits
 from restante.errors import Unavailable
 from restante.formats import rlp, whisper
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx.link import Enode
 from restante.networks.whisper import bloom, messages
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
 from restante.networks.whisper.network_talk import MailPeer

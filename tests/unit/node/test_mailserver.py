@@ -13,8 +13,8 @@ from restante.formats import rlp, whisper
 from restante.formats.level import STANDARD, span
 from restante.formats.page import topic_key
 from restante.formats.paths import segment_path
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import bloom, crypt
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.mail_request import MailKeys
 from restante.node.mailserver.role import MailServer, MailSettings
 from restante.testing.archive_fixture import envelope, make_archive, make_set
@@ -82,7 +82,7 @@ class Clock:
         return self.now_s * 1000
 
     async def sleep_until(self, when_ms):
-        raise NotImplementedError
+        raise AssertionError("a mail server waits for nothing but real time")
 
 
 class Peer:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from restante import limits
 from restante.cli.judge import judge_row
 from restante.formats import whisper
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.rules import valid
 from restante.rules.valid import DEFAULTS, EnvelopeRefused
 

@@ -18,9 +18,9 @@ import coincurve
 from restante import limits
 from restante.errors import Invalid
 from restante.formats import rlp
+from restante.networks.keccak import Hash, keccak256
+from restante.networks.keccak import new as keccak
 from restante.networks.rlpx import ecies
-from restante.networks.whisper.keccak import Hash, keccak256
-from restante.networks.whisper.keccak import new as keccak
 
 SIZE_BYTES = 2
 VERSION = 4

@@ -18,8 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from restante.errors import ConfigError
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx import ecies
-from restante.networks.whisper.keccak import keccak256
 
 NotDecrypted = ecies.NotDecrypted
 

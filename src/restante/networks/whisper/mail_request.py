@@ -21,8 +21,8 @@ from restante import limits
 from restante.errors import Invalid, InvalidEncoding
 from restante.formats import rlp, whisper
 from restante.formats.rlp import Item
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import bloom, crypt
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.mail import CURSOR_BYTES, HASH_BYTES, MailCursor
 
 DEFAULT_PASSWORD = "status-offline-inbox"  # noqa: S105 - every client of Status knows it

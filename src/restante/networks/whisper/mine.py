@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from restante.errors import RestanteError
 from restante.formats import whisper
-from restante.networks.whisper import keccak
+from restante.networks import keccak
 
 # About 10 ms of work: seldom enough to cost nothing, often enough to stop at once.
 TRIES_PER_REPORT = 8192

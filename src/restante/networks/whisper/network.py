@@ -20,9 +20,9 @@ from typing import Any
 from restante import limits
 from restante.errors import Unavailable
 from restante.formats import whisper
+from restante.networks.keccak import keccak256
 from restante.networks.rlpx.link import Enode, Identity, Listening, Reason, listen
 from restante.networks.whisper import bloom, messages, skew
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.network_dial import Dialling
 from restante.networks.whisper.network_queue import Came, Queue
 from restante.networks.whisper.network_talk import MailService, Talk

@@ -4,8 +4,8 @@ import asyncio
 from time import monotonic
 
 from restante import limits
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import mail
-from restante.networks.whisper.keccak import keccak256
 from restante.networks.whisper.mail import MailCursor
 from restante.networks.whisper.mail_request import MailRequest
 from restante.networks.whisper.messages import MAIL, REQUEST_COMPLETE

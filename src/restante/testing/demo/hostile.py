@@ -27,7 +27,7 @@ from restante.errors import Unavailable
 from restante.formats import whisper
 from restante.formats.keys import SEED_BYTES, SigningKey
 from restante.formats.message import Proposal
-from restante.networks.whisper.keccak import keccak256
+from restante.networks.keccak import keccak256
 from restante.node import logs, run
 from restante.node.config import load
 from restante.node.home import Home

@@ -12,8 +12,8 @@ from restante.client import Client, FolderMemory, Query, Summary, parse_source, 
 from restante.client.roster import Complaint
 from restante.errors import ConfigError
 from restante.formats import whisper
+from restante.networks.keccak import keccak256
 from restante.networks.whisper import crypt
-from restante.networks.whisper.keccak import keccak256
 
 Say = Callable[[str], None]
 
