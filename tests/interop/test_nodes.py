@@ -41,9 +41,10 @@ def texts(policy: Path, source: str) -> list[str]:
 
 
 def brought(process: Process) -> int:
-    """Envelopes that a node accepted from its network."""
+    """Valid envelopes that a node's network brought. Late ones it may have by then: from another
+    validator (R7), a proposal, or out of the index."""
     counts: dict[str, int] = process.status()["network"]["counts"]
-    return counts.get("accepted", 0)
+    return counts.get("accepted", 0) + counts.get("repeat", 0)
 
 
 def rows(process: Process) -> list[dict[str, Any]]:
