@@ -1,314 +1,436 @@
 """What a node of ours costs on the Whisper network, against a real wnode in the same run.
 
-    python bench/whisper.py [--count N] [--sustained-s S] [--json]
+    python bench/whisper.py [PART ...] [--repeat N] [--sustained-s S] [--json]
 
 go-ethereum's own code sends valid new envelopes over RLPx, as fast as they are taken, to one after
-the other: a wnode that only relays, a wnode that archives (its mail server: LevelDB, no fsync),
-and ours (`restante up`, n = 1, whose pool is durable). Rows differ in envelopes a packet and in
-what the pool holds before. `make peers` builds what is needed; wnode needs root.
+the other: a wnode that only relays, a wnode that archives (its mail server: LevelDB, no fsync; the
+baseline), and ours (`restante up`, n = 1, whose pool is durable). Parts:
+
+    ingest     CPU of the receiver for a new envelope: packets of 100 and 1, pools that hold 10^3
+               and 10^5 before, bursts of 3,000 and 30,000, 284 bytes of data and sizes of traffic
+    sustained  the same for --sustained-s, everything that a node does besides included; the pool
+               is held at its size by a rate and a TTL
+    relay      the same with 1 and 4 peers that listen: what each peer more costs
+    latency    from a wnode's post to our pool, and to another wnode
+
+Each row is measured --repeat times, the three taking turns. Ctrl-C prints what was measured.
+`make peers` builds what is needed; wnode needs root.
 """
 
 import argparse
 import contextlib
+import gzip
 import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-import httpx2
 import machine
+from whisper_nodes import (
+    BASELINE,
+    DATA_BYTES,
+    GIVE_UP_S,
+    POW,
+    TARGETS,
+    TTL_S,
+    Start,
+    Target,
+    ours,
+    undisturbed_window_s,
+)
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from peers import harness, wnode
+from peers import harness, wnode  # whisper_nodes says where they are
 from peers.alone import alone
 from restante.formats import whisper
-from restante.networks.whisper import crypt
-from restante.testing.cluster import Cluster, Process, free_ports, running
 
-POW = 1e-6
-"""Mining costs nothing here, and judging the same whatever the floor."""
-DATA_BYTES = 284
-TTL_S = 300
-GIVE_UP_S = 300.0
+PARTS = ("ingest", "relay", "latency", "sustained")
+TRACE = Path(__file__).parents[1] / "traces" / "whisper" / "observer1.jsonl.gz"
+SEED = 15
+# (envelopes a second, TTL in seconds) that keep a pool of so many.
+PACES = {1_000: (200, 5), 100_000: (2_000, 50)}
+RELAYED = 10_000
+LISTENERS = (1, 4)
+# A wnode gives a peer all that is new in one packet: the most that one can be told to take.
+LISTENER_MAX_BYTES = 10 * 1024**2
+
+
+class Cell(NamedTuple):
+    """One line of a table. burst: envelopes that are measured (sustained: of each second);
+    sizes: `284`, or `traffic`."""
+
+    part: str
+    packet: int
+    pool: int
+    burst: int
+    sizes: str
+    listeners: int = 0
 
 
 @dataclass(frozen=True)
 class Row:
-    """cpu_us: user and system time of the receiver for each new envelope, µs; per_cpu_s: envelopes
-    per CPU second; wall_s: until all were taken."""
+    """One measurement. count: envelopes; cpu_us: user and system time of the receiver for each,
+    µs; wall_s: until all were taken."""
 
+    cell: Cell
     who: str
-    packet: int
-    pool: int
     count: int
     cpu_us: float
-    per_cpu_s: int
     wall_s: float
 
 
-class Target(Protocol):
-    """Who is sent to."""
+@dataclass
+class Found:
+    """What was measured so far. late_ms: by who shows or pools it; failed: cells, with reasons."""
 
-    name: str
-    enode: str
-
-    def cpu_s(self) -> float: ...
-    def wait(self, count: int, sender: harness.Harness) -> None:
-        """Until so many were taken since it began, all of this sender's among them."""
-        ...
+    rows: list[Row] = field(default_factory=list)
+    late_ms: dict[str, list[float]] = field(default_factory=lambda: {"wnode": [], "ours": []})
+    failed: list[str] = field(default_factory=list)
 
 
-class Wnode:
-    """It tells nobody how many envelopes it has, but takes them in order, and shows what it can
-    decrypt: such a one is sent last."""
-
-    def __init__(self, name: str, node: wnode.Wnode) -> None:
-        self.name = name
-        self.enode = node.enode
-        self.cpu_s = node.cpu_s
-        self._node = node
-        self._key = crypt.password_key(wnode.PASSWORD)
-
-    def wait(self, count: int, sender: harness.Harness) -> None:
-        text = f"after {count}"
-        data = crypt.encrypt_symmetric(text.encode(), self._key)
-        last = whisper.assemble(int(time.time()) + TTL_S, TTL_S, wnode.TOPIC, data, 0)
-        packet = whisper.assemble_packet([last])
-        sender.ask("send", peer=self._node.node_id, code=harness.MESSAGES, payload=packet)
-        self._node.wait_shown(text, within_s=GIVE_UP_S)
+@cache
+def recorded_bytes() -> list[int]:
+    """Bytes of data of each envelope in a recording of real wnodes' traffic."""
+    with gzip.open(TRACE, "rt") as lines:
+        raws = [bytes.fromhex(json.loads(line)["rlp"]) for line in lines]
+    return [len(whisper.parse(raw).data) for raw in raws]
 
 
-class Ours:
-    """A node of ours, which counts."""
+# --- one measurement ----------------------------------------------------------------------------
 
-    name = "ours"
 
-    def __init__(self, process: Process, enode: str) -> None:
-        self.enode = enode
-        self._process = process
+class Sender:
+    """go-ethereum's code, which sends to one target."""
 
-    def wait_sealed(self) -> None:
-        """Until the checkpoint covers the window that is now."""
-        window, deadline = self._status()["window"], time.monotonic() + GIVE_UP_S
-        while self._status()["published"] <= window:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not sealed: {self._process.tail()}")
-            time.sleep(0.5)
+    def __init__(self, peer: harness.Harness, target: Target, sizes: str) -> None:
+        self.peer = peer
+        self._target = target
+        self._sizes = sizes
 
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self._process.popen.pid}/stat").read_text().rpartition(")")[2]
-        return sum(map(int, fields.split()[11:13])) / 100
+    def make(self, count: int, ttl_s: int = TTL_S) -> None:
+        """So many, before anything is measured."""
+        sizes = [DATA_BYTES]
+        if self._sizes == "traffic":
+            sizes = random.Random(SEED).choices(recorded_bytes(), k=count)
+        made = {"count": count, "sizes": sizes, "ttl": ttl_s, "pow": POW}
+        self.peer.ask("make", within_s=GIVE_UP_S, **made)
 
-    def taken(self) -> int:
-        return int(self._status()["network"]["counts"].get("accepted", 0))
+    def send(self, packet: int) -> None:
+        """All that were made last."""
+        peer = self._target.enode[8:136]
+        self.peer.ask("blast", peer=peer, per_packet=packet, within_s=GIVE_UP_S)
 
-    def _status(self) -> dict[str, Any]:
-        """Also of a node that has its hands full: it answers when it can."""
-        while True:
-            with contextlib.suppress(httpx2.TimeoutException):
-                return self._process.status()
-
-    def wait(self, count: int, sender: harness.Harness) -> None:
-        deadline = time.monotonic() + GIVE_UP_S
-        while (taken := self.taken()) < count:
-            if time.monotonic() > deadline or self._process.popen.poll() is not None:
-                raise RuntimeError(f"took {taken} of {count}: {self._process.tail()}")
-            time.sleep(0.05)
+    def wait(self, count: int) -> None:
+        self._target.wait(count, self.peer)
+        assert not self.peer.all("lost"), self.peer.all("lost")
 
 
 @contextlib.contextmanager
-def ours(
-    path: Path,
-    *,
-    window_s: int,
-    peers: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-) -> Iterator[Ours]:
-    """A validator that listens on the Whisper network; `values`: more options."""
-    (whisper_port,) = free_ports(1)
-    cluster = Cluster.create(
-        path,
-        1,
-        parameters={
-            "window_s": window_s,
-            "slack_s": 2 * window_s + 30,
-            "pow_floor_millionths": 1,
-            "batch_max_envelopes": 400_000,
-            "batch_max_bytes": 1024**3,
-        },
-        levels=(),
-        values={
-            "network.source": "whisper",
-            "whisper.port": whisper_port,
-            "whisper.peers": list(peers),
-            "validator.pool_max_bytes": 8 * 1024**3,
-            **(values or {}),
-        },
-    )
-    (home, url) = next((path / name, url) for name, url in cluster.urls.items())
-    process = Process.start(home, url)
-    with running([process]):
-        process.wait_ready()
-        yield Ours(process, process.status()["network"]["enode"])
-
-
-def undisturbed_window_s() -> int:
-    """A length such that no window ends within the next twenty minutes: only ingest is measured."""
-    return next(w for w in range(3600, 1300, -100) if time.time() % w < w - 1200)
-
-
-Start = Callable[[], contextlib.AbstractContextManager[Target]]
-
-
-def each_target(path: Path, window_s: int) -> Sequence[Start]:
-    """How each is started, afresh; `window_s`: of ours."""
-
-    @contextlib.contextmanager
-    def relaying() -> Iterator[Target]:
-        with wnode.relay("-pow", str(POW)) as node:
-            yield Wnode("wnode", node)
-
-    @contextlib.contextmanager
-    def archiving() -> Iterator[Target]:
-        with wnode.mail_server(Path(tempfile.mkdtemp(dir=path)), "-pow", str(POW)) as node:
-            yield Wnode("wnode, mail server", node)
-
-    @contextlib.contextmanager
-    def of_ours() -> Iterator[Target]:
-        with ours(Path(tempfile.mkdtemp(dir=path)), window_s=window_s) as node:
-            yield node
-
-    return relaying, archiving, of_ours
-
-
-def send(sender: harness.Harness, target: Target, count: int, packet: int) -> float:
-    """Make so many, then send them; seconds from the first sent until all of them were."""
-    sender.ask("make", count=count, bytes=DATA_BYTES, ttl=TTL_S, pow=POW, within_s=GIVE_UP_S)
-    began = time.monotonic()
-    sender.ask("blast", peer=target.enode[8:136], per_packet=packet, within_s=GIVE_UP_S)
-    return began
-
-
-def measure(target: Target, packet: int, pool: int, count: int) -> Row:
-    """One row: fill the pool, then count."""
-    with harness.geth("-quiet", pow=POW) as sender:
-        sender.ask("connect", enode=target.enode)
-        sender.wait("peer")
+def connected(target: Target, sizes: str) -> Iterator[Sender]:
+    with harness.geth("-quiet", pow=POW) as peer:
+        peer.ask("connect", enode=target.enode)
+        peer.wait("peer")
         time.sleep(0.5)
-        if pool:
-            send(sender, target, pool, 100)
-            target.wait(pool, sender)
+        yield Sender(peer, target, sizes)
+
+
+def measure(target: Target, cell: Cell) -> Row:
+    """Fill the pool, then count; with listeners, until all of them have everything."""
+    with contextlib.ExitStack() as opened:
+        sender = opened.enter_context(connected(target, cell.sizes))
+        listeners = [opened.enter_context(_listener(target)) for _ in range(cell.listeners)]
+        if cell.pool:
+            sender.make(cell.pool)
+            sender.send(100)
+            sender.wait(cell.pool)
+        _all_have(listeners, cell.pool)
+        sender.make(cell.burst)
         time.sleep(0.5)
-        before_s = target.cpu_s()
-        began = send(sender, target, count, packet)
-        target.wait(pool + count, sender)
-        wall_s = time.monotonic() - began
+        before_s, began_s = target.cpu_s(), time.monotonic()
+        sender.send(cell.packet)
+        sender.wait(cell.pool + cell.burst)
+        _all_have(listeners, cell.pool + cell.burst)
+        wall_s = time.monotonic() - began_s
         cpu_s = target.cpu_s() - before_s
-        assert not sender.all("lost"), sender.all("lost")
-    return Row(target.name, packet, pool, count, cpu_s / count * 1e6, round(count / cpu_s), wall_s)
+    return Row(cell, target.name, cell.burst, cpu_s / cell.burst * 1e6, wall_s)
 
 
-def sustained(target: Target, seconds: float, per_s: int) -> Row:
-    """So many a second, for so long; with everything that a node does besides."""
-    count = 0
-    with harness.geth("-quiet", pow=POW) as sender:
-        sender.ask("connect", enode=target.enode)
-        sender.wait("peer")
-        time.sleep(0.5)
-        before_s, began = target.cpu_s(), time.monotonic()
-        while (at := time.monotonic() - began) < seconds:
-            send(sender, target, per_s, 100)
-            count += per_s
-            time.sleep(max(0.0, at + 1 - (time.monotonic() - began)))
-        target.wait(count, sender)
-        wall_s = time.monotonic() - began
+@contextlib.contextmanager
+def _listener(target: Target) -> Iterator[harness.Harness]:
+    with harness.geth("-quiet", pow=POW, max_bytes=LISTENER_MAX_BYTES) as peer:
+        peer.ask("connect", enode=target.enode)
+        peer.wait("peer")
+        yield peer
+
+
+def _all_have(listeners: Sequence[harness.Harness], count: int) -> None:
+    deadline_s = time.monotonic() + GIVE_UP_S
+    for each in listeners:
+        while each.ask("stats")["archived"] < count:
+            if time.monotonic() > deadline_s or each.all("lost"):
+                raise RuntimeError(f"a listener lacks some: {each.told()}")
+            time.sleep(0.1)
+
+
+def sustain(target: Target, cell: Cell, seconds: float) -> Row:
+    """So many a second, for so long, once the pool has its size."""
+    ttl_s = PACES[cell.pool][1]
+    count = counted = 0
+    before_s = counted_since_s = 0.0
+    with connected(target, cell.sizes) as sender:
+        began_s = time.monotonic()
+        while (at_s := time.monotonic() - began_s) < ttl_s + seconds:
+            if not counted_since_s and at_s >= ttl_s:
+                sender.wait(count)
+                before_s, counted_since_s, counted = target.cpu_s(), time.monotonic(), count
+            sender.make(cell.burst, ttl_s)
+            sender.send(cell.packet)
+            count += cell.burst
+            time.sleep(max(0.0, at_s + 1 - (time.monotonic() - began_s)))
+        sender.wait(count)
+        wall_s = time.monotonic() - counted_since_s
         cpu_s = target.cpu_s() - before_s
-        assert not sender.all("lost"), sender.all("lost")
-    return Row(target.name, 100, 0, count, cpu_s / count * 1e6, round(count / cpu_s), wall_s)
+    counted = count - counted
+    return Row(cell, target.name, counted, cpu_s / counted * 1e6, wall_s)
 
 
-def latencies(path: Path, times: int) -> dict[str, list[float]]:
+def latencies(path: Path, times: int, found: dict[str, list[float]]) -> None:
     """Milliseconds from a line typed at a wnode until another wnode shows it, and until it is in
     our pool, durably; both have the sender as their only peer."""
-    found: dict[str, list[float]] = {"wnode": [], "ours": []}
     with (
         wnode.relay("-pow", str(POW)) as hub,
         ours(path / "late", window_s=undisturbed_window_s(), peers=[hub.enode]) as node,
         wnode.chat(hub.enode, "-pow", str(POW)) as chat,
     ):
         time.sleep(2)
+        spread = random.Random(SEED)
         for i in range(times):
-            time.sleep(random.uniform(0, 0.6))  # a wnode has a tick of 0.3 s for each peer
-            text, began = f"line {i}", time.monotonic()
+            time.sleep(spread.uniform(0, 0.6))  # a wnode has a tick of 0.3 s for each peer
+            text, began_s = f"line {i}", time.monotonic()
             hub.say(text)
             waiting = {"wnode", "ours"}
             while waiting:
                 if "wnode" in waiting and text in [each for _, each in chat.shown()]:
-                    found["wnode"].append(1000 * (time.monotonic() - began))
+                    found["wnode"].append(1000 * (time.monotonic() - began_s))
                     waiting.remove("wnode")
                 if "ours" in waiting and node.taken() > i:
-                    found["ours"].append(1000 * (time.monotonic() - began))
+                    found["ours"].append(1000 * (time.monotonic() - began_s))
                     waiting.remove("ours")
-                time.sleep(0.002)
+                if time.monotonic() > began_s + GIVE_UP_S:
+                    raise RuntimeError(f"{text} did not reach {waiting}")
+                time.sleep(0.003)
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+def cells(options: argparse.Namespace) -> list[Cell]:
+    """The lines of all tables that were asked for, in order."""
+    found: list[Cell] = []
+    if "ingest" in options.parts:
+        axes = (options.packets, options.pools, options.bursts, options.sizes)
+        found += [Cell("ingest", *values) for values in product(*axes)]
+    if "relay" in options.parts:
+        found += [Cell("relay", 100, 1_000, options.relayed, "284", n) for n in LISTENERS]
+    if "sustained" in options.parts and options.sustained_s:
+        pools = [pool for pool in options.pools if pool in PACES]
+        for pool, sizes in product(pools, options.sizes):
+            found.append(Cell("sustained", 100, pool, PACES[pool][0], sizes))
     return found
 
 
-def main() -> None:
-    """Measure and print."""
+def run(options: argparse.Namespace, path: Path, found: Found) -> None:
+    """Measure everything; whoever is interrupted keeps what is in `found`."""
+    wanted = cells(options)
+    total = len(wanted) * len(TARGETS) * options.repeat
+    for turn in range(options.repeat):
+        for cell in wanted:
+            for name, start in TARGETS.items():
+                try:
+                    row = _measured(start, cell, path, options.sustained_s)
+                except (AssertionError, RuntimeError) as error:
+                    found.failed.append(f"{name}, {cell}: {error}"[:2000])
+                    progress(found.failed[-1])
+                    continue
+                found.rows.append(row)
+                number = f"{turn + 1}/{options.repeat} {len(found.rows)}/{total}"
+                progress(f"{number} {line_of(cell)} {name:>11} {row.cpu_us:7.1f} µs")
+    if "latency" in options.parts:
+        progress(f"latency of {options.posts} posts")
+        latencies(path, options.posts, found.late_ms)
+
+
+def _measured(start: Start, cell: Cell, path: Path, seconds: float) -> Row:
+    window_s = 30 if cell.part == "sustained" else undisturbed_window_s()
+    with start(path, window_s) as target:
+        if cell.part == "sustained":
+            return sustain(target, cell, seconds)
+        return measure(target, cell)
+
+
+def progress(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+# --- what is said of it -------------------------------------------------------------------------
+
+
+class Spread(NamedTuple):
+    """Of one figure over the repeats."""
+
+    median: float
+    least: float
+    most: float
+
+    def text(self, digits: int = 1) -> str:
+        return f"{self.median:.{digits}f} ({self.least:.{digits}f}–{self.most:.{digits}f})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def summary(found: Found) -> dict[str, Any]:
+    """Medians and spreads by line; `ratio`: ours by the baseline, turn by turn."""
+    lines = []
+    by_cell: dict[Cell, dict[str, list[float]]] = {}
+    for row in found.rows:
+        by_cell.setdefault(row.cell, {}).setdefault(row.who, []).append(row.cpu_us)
+    for cell, by_who in by_cell.items():
+        pairs = list(zip(by_who.get("ours", []), by_who.get(BASELINE, []), strict=False))
+        ratios = [mine / theirs for mine, theirs in pairs]
+        cpu_us = {who: spread(values)._asdict() for who, values in by_who.items()}
+        ratio = spread(ratios)._asdict() if ratios else None
+        lines.append({"cell": cell._asdict(), "cpu_us": cpu_us, "ratio": ratio})
+    return {
+        "machine": machine.describe(),
+        "baseline": BASELINE,
+        "lines": lines,
+        "flat": flatness(by_cell),
+        "relay_us": relaying(by_cell),
+        "late_ms": {who: lateness(each) for who, each in found.late_ms.items() if each},
+        "rows": [asdict(row) | {"cell": row.cell._asdict()} for row in found.rows],
+        "failed": found.failed,
+    }
+
+
+def flatness(by_cell: dict[Cell, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """CPU for an envelope with the largest pool, by that with the smallest."""
+    found = []
+    for cell, few in by_cell.items():
+        pools = [c.pool for c in by_cell if c._replace(pool=0) == cell._replace(pool=0)]
+        if cell.part != "ingest" or len(pools) < 2 or cell.pool != min(pools):
+            continue
+        many = by_cell[cell._replace(pool=max(pools))]
+        times = {
+            who: statistics.median(many[who]) / statistics.median(few[who])
+            for who in few.keys() & many.keys()
+        }
+        found.append({"cell": cell._asdict(), "pools": [min(pools), max(pools)], "times": times})
+    return found
+
+
+def relaying(by_cell: dict[Cell, dict[str, list[float]]]) -> dict[str, float]:
+    """CPU µs that one more listening peer costs for each envelope."""
+    found = {}
+    few, many = ([c for c in by_cell if c.part == "relay" and c.listeners == n] for n in LISTENERS)
+    if few and many:
+        for who in by_cell[few[0]].keys() & by_cell[many[0]].keys():
+            more = statistics.median(by_cell[many[0]][who])
+            less = statistics.median(by_cell[few[0]][who])
+            found[who] = (more - less) / (LISTENERS[1] - LISTENERS[0])
+    return found
+
+
+def lateness(values: Sequence[float]) -> dict[str, float]:
+    ranked = sorted(values)
+    p95 = ranked[min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))]
+    return {"posts": len(ranked), "p50": statistics.median(ranked), "p95": p95, "most": ranked[-1]}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The same for people: medians, with the least and the most in brackets."""
+    print(
+        "CPU µs of the receiver for a new envelope: median (least–most); baseline: a wnode's mail"
+    )
+    print("server; ratio: ours / baseline, turn by turn")
+    head = "".join(f"{who:>21}" for who in TARGETS)
+    print(f"{'':39}{head}{'ours, per CPU s':>17}  ratio")
+    for line in result["lines"]:
+        cpu_us = {who: Spread(**values) for who, values in line["cpu_us"].items()}
+        figures = "".join(f"{cpu_us[who].text() if who in cpu_us else '':>21}" for who in TARGETS)
+        mine = f"{1e6 / cpu_us['ours'].median:,.0f}" if "ours" in cpu_us else ""
+        ratio = Spread(**line["ratio"]).text(2) if line["ratio"] else ""
+        print(f"{line_of(Cell(**line['cell'])):39}{figures}{mine:>17}  {ratio}")
+    for flat in result["flat"]:
+        few, many = flat["pools"]
+        times = ", ".join(f"{who} {value:.2f}" for who, value in sorted(flat["times"].items()))
+        print(f"pool {many:,} : {few:,}, {line_of(Cell(**flat['cell']))}: {times}")
+    for who, value in sorted(result["relay_us"].items()):
+        print(f"one more listening peer costs {who} {value:.1f} CPU µs an envelope")
+    for who, late in result["late_ms"].items():
+        figures = f"p50 {late['p50']:.0f}, p95 {late['p95']:.0f}, most {late['most']:.0f} ms"
+        print(f"from a wnode's post to {who}: {figures} ({late['posts']} posts)")
+    for failed in result["failed"]:
+        print(f"not measured: {failed}")
+
+
+def line_of(cell: Cell) -> str:
+    """Its name in a table."""
+    if cell.part == "relay":
+        return f"relay to {cell.listeners}, {cell.burst:,}"
+    count = f"{cell.burst:,}/s" if cell.part == "sustained" else f"{cell.burst:,}"
+    return f"{cell.packet:>3} a packet {cell.pool:>7,} {count:>7} {cell.sizes:>7}"
+
+
+def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=20_000, help="new envelopes a row (20000)")
-    parser.add_argument("--sustained-s", type=float, default=0, help="and so long at --per-s (0)")
-    parser.add_argument("--per-s", type=int, default=2_000, help="envelopes a second then (2000)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS) + " (all)")
+    parser.add_argument("--repeat", type=int, default=1, help="measurements of each row (1)")
+    parser.add_argument("--packets", type=int, nargs="*", default=[100, 1])
     parser.add_argument("--pools", type=int, nargs="*", default=[1_000, 100_000])
+    parser.add_argument("--bursts", type=int, nargs="*", default=[3_000, 30_000])
+    parser.add_argument(
+        "--sizes", nargs="*", choices=("284", "traffic"), default=["284", "traffic"]
+    )
+    parser.add_argument("--relayed", type=int, default=RELAYED, help=f"of part relay ({RELAYED})")
+    parser.add_argument("--posts", type=int, default=60, help="of part latency (60)")
+    parser.add_argument("--sustained-s", type=float, default=0, help="of part sustained (0: none)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    rows: list[Row] = []
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    options.parts = options.parts or PARTS
+    return options
+
+
+def main() -> int:
+    """Measure and print."""
+    options, found = asked(), Found()
+    stopped = False
     with alone(), tempfile.TemporaryDirectory() as name:
-        path = Path(name)
-        for packet in (100, 1):
-            for pool in options.pools:
-                for start in each_target(path, undisturbed_window_s()):
-                    with start() as target:
-                        rows.append(measure(target, packet, pool, options.count))
-                        show(rows[-1], options.json)
-        late = latencies(path, 30)
-        lasting = []
-        if options.sustained_s:
-            for start in each_target(path, 30)[1:]:
-                with start() as target:
-                    lasting.append(sustained(target, options.sustained_s, options.per_s))
-                    show(lasting[-1], options.json)
+        try:
+            run(options, Path(name), found)
+        except KeyboardInterrupt:
+            stopped = True
+    result = summary(found)
     if options.json:
-        result = {
-            "machine": machine.describe(),
-            "rows": [asdict(row) for row in rows],
-            "sustained": [asdict(row) for row in lasting],
-            "latency_ms": {who: statistics.median(each) for who, each in late.items()},
-        }
         print(json.dumps(result))
-        return
-    print(machine.line())
-    for who, each in late.items():
-        median = statistics.median(each)
-        print(f"from a wnode's post to {who}: {median:.0f} ms (worst {max(each):.0f})")
-
-
-def show(row: Row, as_json: bool) -> None:
-    """One line, as soon as it is known."""
-    if not as_json:
-        print(
-            f"{row.who:20} {row.packet:4} a packet, pool {row.pool:7,}: "
-            f"{row.cpu_us:7.1f} CPU µs/new, {row.per_cpu_s:8,} per CPU s, {row.wall_s:6.1f} s",
-            flush=True,
-        )
+    else:
+        print(machine.line())
+        show(result)
+    if stopped:
+        progress("interrupted: that was measured before")
+        return 130
+    return 1 if found.failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

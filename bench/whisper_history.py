@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import machine
-import whisper as ingest
+import whisper_nodes as ingest
 
 from restante.networks.whisper import bloom
 from restante.testing.cluster import free_ports

@@ -265,21 +265,27 @@ func (p *peer) request(a struct {
 const topicStep = 2654435761
 
 // make seals many envelopes of random data in advance, for `blast`; topics are 4 random bytes, or
-// one of so many: multiples of `topicStep`, which has bits everywhere, as hashes have.
+// one of so many: multiples of `topicStep`, which has bits everywhere, as hashes have. Data has
+// `bytes`, or `sizes` in turn.
 func (p *peer) make(a struct {
 	Count, Bytes int
+	Sizes        []int
 	TTL          uint32
 	Pow          float64
 	Topics       uint32
 }) (harness.Fields, error) {
 	began := time.Now()
 	p.made = make([]rlp.RawValue, 0, a.Count)
-	for range a.Count {
+	for n := range a.Count {
 		topic := rand.Uint32()
 		if a.Topics > 0 {
 			topic = topic % a.Topics * topicStep
 		}
-		data := make([]byte, a.Bytes)
+		size := a.Bytes
+		if len(a.Sizes) > 0 {
+			size = a.Sizes[n%len(a.Sizes)]
+		}
+		data := make([]byte, size)
 		for i := range data {
 			data[i] = byte(rand.Uint32())
 		}
