@@ -10,6 +10,7 @@ pow = 2^(leading zero bits of h) / len(r) / TTL; compared by integers, never by 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 from restante import limits
@@ -62,6 +63,17 @@ class Scanned(NamedTuple):
 def scan(raw: bytes) -> Scanned:
     """Check an envelope's encoding in full. Raises InvalidEncoding: the codes of
     `rlp.envelope_spans`, `topic-length`, `integer-leading-zero`, `integer-overflow`."""
+    usual = _usual(raw)
+    if usual is None:
+        return _scan_any(raw)
+    expiry_s, ttl_s, topic, data_bytes, stop = usual
+    nonce = raw[stop + 1 :] or raw[stop:].replace(b"\x80", b"")
+    # Four items that hold 256 bytes of data have a header like the five's.
+    work = raw[:1] + (stop - 3).to_bytes(2, "big") + raw[3:stop]
+    return Scanned(expiry_s, ttl_s, topic, data_bytes, work, nonce.rjust(8, b"\0"))
+
+
+def _scan_any(raw: bytes) -> Scanned:
     fields, body, nonce_header = rlp.envelope_spans(raw)
     (e0, e1), (t0, t1), (p0, p1), (d0, d1), (n0, n1) = fields
     if p1 - p0 != TOPIC_BYTES:
@@ -71,6 +83,66 @@ def scan(raw: bytes) -> Scanned:
     rlp.to_uint(raw[n0:n1], 8)
     work = rlp.list_header(nonce_header - body) + raw[body:nonce_header]
     return Scanned(expiry, ttl, raw[p0:p1], d1 - d0, work, raw[n0:n1].rjust(8, b"\0"))
+
+
+# f9 ‖ u16, 84 ‖ expiry u32, the TTL's first byte; then 84 ‖ topic, b9 ‖ u16: how nearly every
+# envelope begins, since clients pad what they encrypt to 256 bytes.
+_USUAL_BEGINNING = Struct(">BHBIB").unpack_from
+_USUAL_TOPIC = Struct(">B4sBH").unpack_from
+_USUAL_BYTES = 3 + 256
+
+
+def reading(raw: bytes) -> tuple[bytes, int]:
+    """(topic, sent time) of an envelope whose encoding is checked in full, as by `scan`.
+
+    It costs a sixth of the long way. The sent time is in unix seconds. Raises InvalidEncoding as
+    `scan`.
+    """
+    usual = _usual(raw) or _scan_any(raw)
+    return usual[2], usual[0] - usual[1]
+
+
+def _usual(raw: bytes) -> tuple[int, int, bytes, int, int] | None:
+    """(expiry, TTL, topic, bytes of data, where the nonce's header is) of an envelope of the usual
+    shape; None for another, right or wrong, which is left to `_scan_any`, to be refused or taken.
+
+    What passes here must be canonical to the last byte: `_scan_any` takes it too, and reads the
+    same.
+    """
+    size = len(raw)
+    if size < _USUAL_BYTES:
+        return None
+    list_, payload, four, expiry, ttl = _USUAL_BEGINNING(raw)
+    # The list ends where the bytes do; 4 bytes of expiry begin with no zero.
+    if list_ != 0xF9 or payload != size - 3 or four != 0x84 or expiry < 0x1000000:
+        return None
+    at = 9
+    if ttl == 0x81:  # one byte from 80 on
+        ttl, at = raw[9], 10
+        if ttl < 0x80:
+            return None
+    elif ttl == 0x82:  # two, the first of them not zero
+        ttl, at = raw[9] << 8 | raw[10], 11
+        if ttl < 0x100:
+            return None
+    elif not 0 < ttl < 0x80:
+        return None
+    four, topic, data, length = _USUAL_TOPIC(raw, at)
+    if four != 0x84 or data != 0xB9 or length < 0x100:
+        return None
+    at += 8 + length
+    # The nonce ends where the list does: 80 if it is zero; else up to 8 bytes that begin with no
+    # zero, of which one below 80 stands for itself.
+    left = size - at
+    if left < 1:
+        return None
+    nonce = raw[at]
+    if left == 1:
+        if not 0 < nonce <= 0x80:
+            return None
+    elif left > 9 or nonce != 0x7F + left or raw[at + 1] < (0x80 if left == 2 else 1):
+        return None
+    return expiry, ttl, topic, length, at
 
 
 def topic_of(raw: bytes) -> bytes:
@@ -89,7 +161,7 @@ def topic_of(raw: bytes) -> bytes:
 def parse(raw: bytes) -> Envelope:
     """The envelope that `raw` is, canonical to the last byte. Raises InvalidEncoding as `scan`."""
     fields = rlp.envelope_spans(raw).fields
-    found = scan(raw)
+    found = _scan_any(raw)
     (d0, d1), (n0, n1) = fields[3], fields[4]
     nonce = int.from_bytes(raw[n0:n1], "big")
     return Envelope(found.expiry_s, found.ttl_s, found.topic, raw[d0:d1], nonce, raw)

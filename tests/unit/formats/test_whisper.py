@@ -1,6 +1,8 @@
 """Envelopes and packets: vectors of geth and wnode, round trips, every refusal by its code."""
 
 import json
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,81 @@ def test_a_mutant_is_refused_or_is_another_canonical_envelope(
     assert again == mutant
 
 
+def read_or_refused(read: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return read(raw)
+    except InvalidEncoding as error:
+        return error.code
+
+
+def shortly(raw: bytes) -> tuple[Any, ...]:
+    """What the short way finds where there is one."""
+    found = whisper.scan(raw)
+    assert whisper.reading(raw) == (found.topic, found.expiry_s - found.ttl_s)
+    return tuple(found)
+
+
+def at_length(raw: bytes) -> tuple[Any, ...]:
+    """The same by the long way, which `parse` always takes."""
+    found = whisper.parse(raw)
+    r = b"".join(rlp.split_list(raw, max_items=5)[:4])
+    work, nonce = rlp.list_header(len(r)) + r, found.nonce.to_bytes(8, "big")
+    return (found.expiry_s, found.ttl_s, found.topic, len(found.data), work, nonce)
+
+
+# Where the short way decides: lengths of one and two bytes, zeros in front.
+TIMES = st.sampled_from([0, 1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 0xFFFFFF, 0x1000000])
+NONCES = st.sampled_from([0, 1, 0x7F, 0x80, 0xFF, 0x100, 2**32, 2**56 - 1, 2**56, 2**64 - 1])
+SIZES = st.sampled_from([0, 55, 56, 200, 236, 237, 238, 239, 240, 241, 242, 255, 256, 300, 70_000])
+
+
+@given(TIMES | U32, TIMES | U32, SIZES, NONCES, st.data())
+def test_the_short_way_finds_what_the_long_way_finds(
+    expiry: int, ttl: int, size: int, nonce: int, data: st.DataObject
+) -> None:
+    raw = whisper.assemble(expiry, ttl, b"\x84\xb9\x01\x00", b"\x88" * size, nonce)
+    assert shortly(raw) == at_length(raw)
+    # All that is not data: the first bytes, and the last.
+    at = data.draw(
+        st.integers(0, min(30, len(raw) - 1)) | st.integers(max(0, len(raw) - 11), len(raw) - 1)
+    )
+    piece = data.draw(
+        st.binary(max_size=2)
+        | st.sampled_from([b"\x00", b"\x80", b"\x81", b"\x82", b"\xb8", b"\xb9", b"\xc0"])
+    )
+    mutant = raw[:at] + piece + raw[at + data.draw(st.integers(0, 2)) :]
+    assert read_or_refused(shortly, mutant) == read_or_refused(at_length, mutant)
+
+
+def test_the_short_way_refuses_what_the_long_way_refuses() -> None:
+    """Each byte of the header and the nonce with each value; the length of the list follows."""
+    for ttl in (50, 200, 3_000):
+        for nonce in (0, 7, 200, 2**40):
+            raw = whisper.assemble(0x6B031252, ttl, b"abcd", bytes(300), nonce)
+            heads = [*range(22), *range(len(raw) - 8, len(raw))]
+            for at, value in product(heads, range(256)):
+                mutant = raw[:at] + bytes((value,)) + raw[at + 1 :]
+                assert read_or_refused(shortly, mutant) == read_or_refused(at_length, mutant)
+            for size in range(40):
+                assert read_or_refused(shortly, raw[:size]) == read_or_refused(
+                    at_length, raw[:size]
+                )
+    body = rlp.encode([EXPIRY, TTL, TOPIC])[1:]
+    long = rlp.encode(bytes(300))
+    for data, nonce in (
+        (b"\xb9\x00\xff" + bytes(255), b"\x07"),
+        (long, b"\x89" + b"\x07" * 9),
+        (long, b"\x81\x07"),
+        (long, b"\x82\x00\x07"),
+        (long, b"\xb8\x01\x07"),
+        (long, b""),
+        (long + b"\x07", b"\x07"),
+    ):
+        raw = rlp.list_header(len(body + data + nonce)) + body + data + nonce
+        assert isinstance(read_or_refused(shortly, raw), str)
+        assert read_or_refused(shortly, raw) == read_or_refused(at_length, raw)
+
+
 TOPIC, EXPIRY, TTL, NONCE = b"abcd", b"\x6b\x03\x12\x52", b"\x1e", b"\x06\x4f"
 
 
@@ -113,7 +190,7 @@ TOPIC, EXPIRY, TTL, NONCE = b"abcd", b"\x6b\x03\x12\x52", b"\x1e", b"\x06\x4f"
 )
 def test_refusals_have_stable_codes(fields: rlp.Encodable, code: str) -> None:
     raw = rlp.encode(fields)
-    for read in (whisper.parse, whisper.scan):
+    for read in (whisper.parse, whisper.scan, whisper.reading):
         with pytest.raises(InvalidEncoding) as caught:
             read(raw)
         assert caught.value.code == code
