@@ -76,17 +76,18 @@ def parse(page: bytes, first_window: int, windows: int) -> list[tuple[int, bytes
     if not 0 < len(page) <= limits.BLOCK_MAX_BYTES:
         raise InvalidEncoding(f"a page of {len(page)} bytes")
     records: list[tuple[int, bytes]] = []
-    at = 0
-    while at < len(page):
+    at, size = 0, len(page)
+    while at < size:
         window, at = varint.decode(page, at)
         length, at = varint.decode(page, at)
         if window >= windows:
             raise InvalidEncoding("a record's window is outside its segment")
-        if not 0 < length <= limits.ENVELOPE_MAX_BYTES or at + length > len(page):
+        stop = at + length
+        if not 0 < length <= limits.ENVELOPE_MAX_BYTES or stop > size:
             raise InvalidEncoding("a record's length is out of bounds")
-        records.append((first_window + window, page[at : at + length]))
-        at += length
-    if len(page) > limits.PAGE_TARGET_BYTES and len(records) > 1:
+        records.append((first_window + window, page[at:stop]))
+        at = stop
+    if size > limits.PAGE_TARGET_BYTES and len(records) > 1:
         raise InvalidEncoding("a page over 64 KiB holds more than one record")
     return records
 

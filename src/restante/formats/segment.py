@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
+from operator import ge
 from typing import NamedTuple, Protocol, SupportsIndex
 
 from restante import limits
@@ -48,6 +49,7 @@ __all__ = [
     "check_directory_block",
     "check_page",
     "check_page_block",
+    "check_records",
     "check_root",
     "parse_directory_block",
     "parse_page_block",
@@ -249,16 +251,36 @@ def check_page(
     VerificationFailed: `block-hash`, `page-contradicts-table`, `page-order` or `page-bucket`.
     """
     cids.check(row.cid, page)
-    records = parse(page, root.first_window, root.windows)
-    members = [
-        Member(
-            topic_key(root.set_id, topic_of(raw)), window, sent_of(raw), sha256(raw).digest(), raw
-        )
-        for window, raw in records
-    ]
+    return check_records(
+        root, row, page, lambda raw: (topic_of(raw), sent_of(raw)), following=following
+    )
+
+
+def check_records(
+    root: SegmentRoot,
+    row: PageRow,
+    page: bytes,
+    read: Callable[[bytes], tuple[bytes, int]],
+    *,
+    following: PageRow | None = None,
+) -> list[Member]:
+    """All of `check_page` but the hash, which the caller must have compared with `row.cid`.
+
+    `read` gives (topic, sent time) of one envelope. Raises as `check_page`.
+    """
+    first_window, set_id = root.first_window, root.set_id
+    keys: dict[bytes, int] = {}
+    members: list[Member] = []
+    for window, raw in parse(page, first_window, root.windows):
+        topic, sent_s = read(raw)
+        key = keys.get(topic)
+        if key is None:
+            key = keys[topic] = topic_key(set_id, topic)
+        members.append(Member(key, window, sent_s, sha256(raw).digest(), raw))
     if (len(page), len(members), members[0][:2]) != (row.length, row.records, row[:2]):
         raise VerificationFailed("a page is not what its table says", code="page-contradicts-table")
-    if any(a[:4] >= b[:4] for a, b in pairwise(members)) or (
+    # Members that differ in nothing but their bytes there are none: the id is the bytes' hash.
+    if any(map(ge, members, members[1:])) or (
         following is not None and members[-1][:2] > following[:2]
     ):
         raise VerificationFailed("a page's records are out of order", code="page-order")

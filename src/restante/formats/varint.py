@@ -26,6 +26,12 @@ def size(n: int) -> int:
 
 def decode(data: bytes, offset: int = 0, max_bytes: int = VARINT_MAX_BYTES) -> tuple[int, int]:
     """(value, offset of what follows). Raises InvalidEncoding if truncated, long or not minimal."""
+    # One byte or two, which nearly all have; a second one of zero is not minimal.
+    left = min(max_bytes, len(data) - offset)
+    if left > 0 and data[offset] < 0x80:
+        return data[offset], offset + 1
+    if left > 1 and 0 < data[offset + 1] < 0x80:
+        return data[offset] & 0x7F | data[offset + 1] << 7, offset + 2
     value = shift = 0
     for at in range(offset, min(offset + max_bytes, len(data))):
         byte = data[at]

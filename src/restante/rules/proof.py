@@ -91,8 +91,8 @@ def verify(policy: Policy, data: bytes) -> Proven:
     root = _step("root", _root, proof, entry, d)
     row, following = _step("page-table", _row, proof, root)
     member = _step("page", _member, proof, root, row, following, d)
-    reading = READERS[d.network](member.raw)
-    return Proven(member.id, reading.topic, member.sent_s, member.window, member.raw, d, checkpoint)
+    topic, _ = READERS[d.network](member.raw)
+    return Proven(member.id, topic, member.sent_s, member.window, member.raw, d, checkpoint)
 
 
 def _step(code: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -166,8 +166,8 @@ def _member(
         root,
         row,
         proof.page,
-        lambda raw: read(raw).topic,
-        lambda raw: read(raw).sent_s,
+        lambda raw: read(raw)[0],
+        lambda raw: read(raw)[1],
         following=following,
     )
     for member in members:

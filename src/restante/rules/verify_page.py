@@ -8,24 +8,12 @@ from restante.formats import whisper
 from restante.formats.descriptor import Descriptor
 from restante.formats.page import Member, PageRow, bucket_of
 from restante.formats.root import SegmentRoot
-from restante.formats.segment import check_page
+from restante.formats.segment import check_records
 from restante.rules.verify import SetFault, failing_as
 
-
-class Reading(NamedTuple):
-    """What a client reads of an envelope."""
-
-    topic: bytes
-    sent_s: int
-
-
-def _read_whisper(raw: bytes) -> Reading:
-    scanned = whisper.scan(raw)
-    return Reading(scanned.topic, scanned.expiry_s - scanned.ttl_s)
-
-
-READERS: dict[str, Callable[[bytes], Reading]] = {"whisper-v6": _read_whisper}
-"""Network → its envelopes' reader, which raises InvalidEncoding."""
+READERS: dict[str, Callable[[bytes], tuple[bytes, int]]] = {"whisper-v6": whisper.reading}
+"""Network → what reads (topic, sent time in unix seconds) of an envelope, and refuses one that is
+not canonical: InvalidEncoding."""
 TOPICS: dict[str, Callable[[bytes], bytes]] = {"whisper-v6": whisper.topic_of}
 """Network → the topic of an envelope that its reader took."""
 
@@ -36,7 +24,6 @@ class PageReader:
     def __init__(self, d: Descriptor) -> None:
         self._d = d
         self._read = READERS[d.network]
-        self._last: tuple[bytes, Reading] | None = None
 
     def members(
         self, root: SegmentRoot, row: PageRow, page: bytes, following: PageRow | None
@@ -46,26 +33,15 @@ class PageReader:
         Raises SetFault `page-content`, `sent-bounds`.
         """
         with failing_as("page-content", SetFault):
-            members = check_page(
-                root, row, page, self._topic_of, self._sent_of, following=following
-            )
+            members = check_records(root, row, page, self._read, following=following)
+        window, least, greatest = -1, 0, 0
         for member in members:
-            least, greatest = self._d.sent_bounds_s(member.window)
+            if member.window != window:
+                window = member.window
+                least, greatest = self._d.sent_bounds_s(window)
             if not least <= member.sent_s <= greatest:
                 raise SetFault("an envelope's sent time is outside its window", code="sent-bounds")
         return members
-
-    # check_page asks for both of each envelope, one after the other: read it once.
-
-    def _topic_of(self, raw: bytes) -> bytes:
-        self._last = (raw, self._read(raw))
-        return self._last[1].topic
-
-    def _sent_of(self, raw: bytes) -> int:
-        if self._last is None or self._last[0] is not raw:
-            self._topic_of(raw)
-        assert self._last is not None
-        return self._last[1].sent_s
 
 
 class Needed(NamedTuple):

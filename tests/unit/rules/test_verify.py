@@ -514,7 +514,7 @@ def test_the_first_page_is_at_the_beginning(small):
     first = min(members)
     wrong = shifted(segment, 0)
     with failing("page-table", SetFault):
-        read(wrong, "exact", (READERS[D.network](first.raw).topic,), root_end(wrong))
+        read(wrong, "exact", (READERS[D.network](first.raw)[0],), root_end(wrong))
 
 
 def test_a_page_that_reaches_beyond_the_next_one():
