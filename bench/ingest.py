@@ -126,7 +126,7 @@ def naive(found: Sequence[Record], pool: Pool) -> int:
         with suppress(Refused):
             facts = valid.receive(raw, arrival_ms, D, keccak256)
             if facts.id not in index:
-                index.append(facts, topic_key(D.set_id, facts.topic), arrival_ms)
+                index.append([facts], [topic_key(D.set_id, facts.topic)], [arrival_ms])
                 pool.append([Arrival(arrival_ms, raw)])
     return len(index)
 

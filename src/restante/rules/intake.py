@@ -52,6 +52,7 @@ class Intake:
         self._index = index
         self._topic_keys: dict[bytes, int] = {}
         self._refused: OrderedDict[bytes, str] = OrderedDict()
+        # Bodies of what was appended last, by position: what came before is durable by then.
         self._fresh: dict[int, bytes] = {}
         self.outcomes: Counter[str] = Counter()
         self.verdicts: list[Verdict] = []
@@ -75,18 +76,22 @@ class Intake:
 
     def observe(self, arrivals: Iterable[Record]) -> list[Record]:
         """Apply the reception rules at each envelope's own arrival; answer what was pooled."""
-        self._fresh.clear()  # what was appended before is durable by now
         pooled: list[Record] = []
+        taken: dict[bytes, Facts] = {}
         verdicts = self.verdicts = []
+        newest_ms = self._index.newest_arrival_ms
         for arrival_ms, raw in arrivals:
             id_ = sha256(raw).digest()
-            if id_ in self._index:
+            if id_ in self._index or id_ in taken:
                 verdicts.append(REPEAT)
                 continue
             verdict = judge(raw, arrival_ms, self._d, self._keccak, id_)
             verdicts.append(verdict)
             if verdict.facts is not None:
-                pooled.append((self._append(verdict.facts, arrival_ms, raw), raw))
+                taken[id_] = verdict.facts
+                newest_ms = max(newest_ms, arrival_ms)
+                pooled.append((newest_ms, raw))
+        self._append(taken, pooled)
         self.outcomes.update(verdict.code for verdict in verdicts)
         return pooled
 
@@ -97,18 +102,21 @@ class Intake:
 
         Answers what was pooled, and the ids that R0 forbids in all of `windows`.
         """
-        self._fresh.clear()  # what was appended before is durable by now
         pooled: list[Record] = []
+        taken: dict[bytes, Facts] = {}
         forbidden: list[bytes] = []
+        arrival_ms = max(arrival_ms, self._index.newest_arrival_ms)
         for raw in raws:
             id_ = sha256(raw).digest()
-            if id_ in self._index:
+            if id_ in self._index or id_ in taken:
                 continue
             facts = self.examine(raw)
             if facts and any(valid.in_window(facts.sent_s, w, self._d) for w in windows):
-                pooled.append((self._append(facts, arrival_ms, raw), raw))
+                taken[id_] = facts
+                pooled.append((arrival_ms, raw))
             else:
                 forbidden.append(id_)
+        self._append(taken, pooled)
         return pooled, forbidden
 
     def examine(self, raw: bytes) -> Facts | None:
@@ -123,14 +131,17 @@ class Intake:
     def restore(self, arrival_ms: int, raw: bytes) -> None:
         """Give a pooled record its row again after a restart."""
         facts = valid.examine(raw, self._d, self._keccak)
-        self._append(facts, arrival_ms, None)
+        self._index.append([facts], [self._topic_key(facts.topic)], [arrival_ms])
 
-    def _append(self, facts: Facts, arrival_ms: int, fresh: bytes | None) -> int:
-        position = self._index.append(facts, self._topic_key(facts.topic), arrival_ms)
-        if fresh is not None:
-            self._fresh[position] = fresh
-        self._refused.pop(facts.id, None)
-        return self._index.newest_arrival_ms
+    def _append(self, taken: dict[bytes, Facts], pooled: list[Record]) -> None:
+        """Rows for what was taken, by id; `pooled`: its records, in the same order."""
+        index = self._index
+        self._fresh = dict(enumerate((raw for _, raw in pooled), index.size))
+        for id_ in self._refused.keys() & taken:
+            del self._refused[id_]
+        facts = list(taken.values())
+        keys = [self._topic_key(each.topic) for each in facts]
+        index.append(facts, keys, [arrival_ms for arrival_ms, _ in pooled])
 
     def _topic_key(self, topic: bytes) -> int:
         key = self._topic_keys.get(topic)

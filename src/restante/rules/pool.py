@@ -7,7 +7,7 @@ still demand what it saw.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from restante.formats.descriptor import Descriptor
@@ -88,18 +88,22 @@ class PoolIndex:
         position = self._positions.get(id_)
         return None if position is None else self._row(position - self._floor)
 
-    def append(self, facts: Facts, topic_key: int, arrival_ms: int) -> int:
-        """Add a row; its position. Arrival never goes back, so that positions can be found by
+    def append(
+        self, facts: Sequence[Facts], topic_keys: Iterable[int], arrivals_ms: Iterable[int]
+    ) -> None:
+        """Add rows for ids that are not held, none of them twice; the first takes position `size`.
+        Arrivals are in order and not before `newest_arrival_ms`, so that positions can be found by
         time."""
-        position = self.size
-        self._ids.append(facts.id)
-        self._topic_keys.append(topic_key)
-        self._sent_s.append(facts.sent_s)
-        self._ranks.append(facts.rank)
-        self._sizes.append(facts.size_bytes)
-        self._arrivals_ms.append(max(arrival_ms, self.newest_arrival_ms))
-        self._positions[facts.id] = position
-        return position
+        if not facts:
+            return
+        ids, _, sent_s, _, _, ranks, sizes = zip(*facts, strict=True)
+        self._positions.update(zip(ids, range(self.size, self.size + len(ids)), strict=True))
+        self._ids += ids
+        self._topic_keys.extend(topic_keys)
+        self._sent_s.extend(sent_s)
+        self._ranks += ranks
+        self._sizes.extend(sizes)
+        self._arrivals_ms.extend(arrivals_ms)
 
     def position_at(self, when_ms: int) -> int:
         """How many positions were taken before `when_ms`: the freeze of a window ending then."""

@@ -56,13 +56,15 @@ def test_columns_are_a_list_of_rows(seed: int) -> None:
             while rows and rows[0].position < position:
                 del rows[0], arrivals[0]
         else:
-            new = facts(rng)
-            key, at_ms = rng.getrandbits(32), rng.randrange(1_000)
-            position = index.append(new, key, at_ms)
-            row = Row(new.id, key, new.sent_s, new.rank, new.size_bytes, position)
-            rows.append(row)
-            arrivals.append(max([at_ms, *arrivals[-1:]]))
-            assert index.get(new.id) == row
+            group = [facts(rng) for _ in range(rng.randrange(4))]
+            keys = [rng.getrandbits(32) for _ in group]
+            times_ms = sorted(index.newest_arrival_ms + rng.randrange(9) for _ in group)
+            for position, (new, key) in enumerate(zip(group, keys, strict=True), index.size):
+                rows.append(Row(new.id, key, new.sent_s, new.rank, new.size_bytes, position))
+            arrivals += times_ms
+            index.append(group, keys, times_ms)
+            for row in rows[len(rows) - len(group) :]:
+                assert index.get(row.id) == row
         assert len(index) == len(rows)
         assert [row.position for row in rows] == list(range(index.floor, index.size))
         assert index.newest_arrival_ms == (arrivals[-1] if arrivals else 0)
@@ -73,7 +75,7 @@ def test_columns_are_a_list_of_rows(seed: int) -> None:
         assert index.ids(start, stop) == tuple(row.id for row in held)
         mixed = [row.id for row in held[::2]] + [rng.randbytes(32)]
         assert index.positions(mixed) == [row.position for row in held[::2]]
-        when_ms = rng.randrange(1_100)
+        when_ms = rng.randrange(2_000)
         assert index.position_at(when_ms) == index.floor + sum(at < when_ms for at in arrivals)
         window, held_from = rng.randrange(120), rng.randrange(index.floor, index.size + 5)
         least = index.floor
@@ -84,6 +86,21 @@ def test_columns_are_a_list_of_rows(seed: int) -> None:
         assert index.releasable(window, held_from) == least
     assert index.get(b"?" * 32) is None
     assert b"?" * 32 not in index
+
+
+def test_arrival_never_goes_back_and_nothing_is_pooled_twice() -> None:
+    """Neither within a group nor after it; by the network, and as bodies of others."""
+    now_ms = (GENESIS_S + 25) * 1000
+    first, second, third, fourth = envelopes(4)
+    intake = Intake(D, keccak, index := PoolIndex(D))
+    group = [(now_ms + 5, first), (now_ms, second), (now_ms + 6, first), (now_ms + 9, second)]
+    assert intake.observe(group) == [(now_ms + 5, first), (now_ms + 5, second)]
+    assert [verdict.code for verdict in intake.verdicts] == ["accepted"] * 2 + ["repeat"] * 2
+    assert intake.observe([(now_ms + 1, third), (now_ms + 7, first)]) == [(now_ms + 5, third)]
+    pooled, forbidden = intake.admit([first, fourth, fourth], range(10), now_ms)
+    assert (pooled, forbidden) == ([(now_ms + 5, fourth)], [])
+    assert index.ids(0, 9) == tuple(sha256(raw).digest() for raw in (first, second, third, fourth))
+    assert index.newest_arrival_ms == now_ms + 5
 
 
 class Bodies:
