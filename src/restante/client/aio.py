@@ -122,13 +122,25 @@ class AsyncAnswer(AsyncIterator[Found]):
         while (found := self._answering.take()) is None:
             if self._answering.summary is not None:
                 raise StopAsyncIteration
-            try:
-                await run(self._answering.advance())
-            except asyncio.CancelledError:
-                # A step may still be under way in its thread.
-                self._answering.give_up()
-                raise
+            await self._advance()
         return found
+
+    async def next_run(self) -> list[Found]:
+        """All that can be had without asking further, at least one; none at the end.
+
+        The same envelopes in the same order as by iteration, at less cost for each.
+        """
+        while not (run := self._answering.take_all()) and self._answering.summary is None:
+            await self._advance()
+        return run
+
+    async def _advance(self) -> None:
+        try:
+            await run(self._answering.advance())
+        except asyncio.CancelledError:
+            # A step may still be under way in its thread.
+            self._answering.give_up()
+            raise
 
     @property
     def cursor(self) -> str:

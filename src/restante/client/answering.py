@@ -89,7 +89,7 @@ class Answering:
         self._before = before
         self._rounds = rounds
         self._counts: Counter[bytes] = Counter()
-        self._last = plan.after
+        self._last: Place | Found | None = plan.after
         self._order = Order(self._d.final_before_s)
         self._ready: deque[Found] = deque()
         self._read = False
@@ -111,10 +111,20 @@ class Answering:
             if self._error is not None:
                 raise self._error
             return None
-        found = self._ready.popleft()
+        found = self._last = self._ready.popleft()
         self._counts[found.topic] += 1
-        self._last = Place(found.sent_s, found.id)
         return found
+
+    def take_all(self) -> list[Found]:
+        """All that `take` would give before it gives nothing; raises as it."""
+        if self._plan.query.limit is not None or not self._ready or self.summary is not None:
+            first = self.take()
+            return [] if first is None else [first]
+        run = list(self._ready)
+        self._ready.clear()
+        self._counts.update([found.topic for found in run])
+        self._last = run[-1]
+        return run
 
     def advance(self) -> Machine[None]:
         """Read on, where `take` gave nothing; at the end `summary` is there.
@@ -132,7 +142,12 @@ class Answering:
     def cursor(self) -> str:
         """Goes on behind the envelope returned last."""
         ended = self.summary is not None and self.summary.exhausted
-        return self._plan.cursor(None if ended else self._last or Place(0, bytes(32)))
+        return self._plan.cursor(None if ended else self._place or Place(0, bytes(32)))
+
+    @property
+    def _place(self) -> Place | None:
+        last = self._last
+        return Place(last.sent_s, last.id) if isinstance(last, Found) else last
 
     def close(self) -> None:
         """Read no further."""
@@ -181,7 +196,7 @@ class Answering:
             unknown=seen.unknown,
             counts=asked | dict(self._counts),
             absent=absent,
-            cursor=plan.cursor(None if exhausted else self._last),
+            cursor=plan.cursor(None if exhausted else self._place),
             requests=self._standings.requests - self._before.requests,
             bytes_fetched=self._standings.bytes_fetched - self._before.bytes_fetched,
             rounds=self._conveyor.depth,

@@ -185,8 +185,9 @@ class Conveyor:
 
     def _ask_others(self, running: Running[Outcome]) -> bool:
         """Whether it waits for answers; of a source that was left it does no more."""
-        while any(self._standings.standing(a.source) is Standing.LEFT for a in running.asks):
-            running.throw(SourceLeft())
+        if self._standings.any_left:
+            while any(self._standings.standing(a.source) is Standing.LEFT for a in running.asks):
+                running.throw(SourceLeft())
         return not running.done
 
 

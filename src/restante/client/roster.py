@@ -113,6 +113,11 @@ class Standings:
                 first.setdefault((complaint.source, complaint.code), complaint)
             return tuple(first.values())
 
+    @property
+    def any_left(self) -> bool:
+        """Whether a source was left."""
+        return Standing.LEFT in self._standing.values()
+
     def standing(self, source: Named) -> Standing:
         """How a source stands now."""
         with self._lock:

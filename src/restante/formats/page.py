@@ -78,7 +78,10 @@ def parse(page: bytes, first_window: int, windows: int) -> list[tuple[int, bytes
     records: list[tuple[int, bytes]] = []
     at, size = 0, len(page)
     while at < size:
-        window, at = varint.decode(page, at)
+        if page[at] < 0x80:  # as of nearly all: a call spared
+            window, at = page[at], at + 1
+        else:
+            window, at = varint.decode(page, at)
         length, at = varint.decode(page, at)
         if window >= windows:
             raise InvalidEncoding("a record's window is outside its segment")

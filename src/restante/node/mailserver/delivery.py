@@ -1,6 +1,7 @@
 """One answer on its way to a peer: mail at the peer's pace, and then how it ended."""
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 
 from restante import limits
@@ -40,8 +41,22 @@ class Delivery:
         """Whether the page has all that it may."""
         return self._request.limit is not None and self.count >= self._request.limit
 
-    async def give(self, found: Found) -> None:
-        """Send an envelope, as soon as the peer has room for it. Raises PeerLost."""
+    async def give(self, run: Sequence[Found]) -> bool:
+        """Send envelopes, each as soon as the peer has room for it; whether all of them found room
+        in the page. Raises PeerLost."""
+        for found in run:
+            if self.is_full:
+                return False
+            self._send(found)
+            if self._peer.backlog_bytes > limits.MAIL_BACKLOG_BYTES:
+                await self._room()
+            elif self.count % limits.MAIL_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if self._peer.gone:
+                raise PeerLost("peer-gone")
+        return True
+
+    def _send(self, found: Found) -> None:
         if not self._request.batch:
             self._peer.send(MAIL, found.raw)
         else:
@@ -51,12 +66,6 @@ class Delivery:
             self._batch_bytes += len(found.raw)
         self.count += 1
         self._last = found
-        if self._peer.backlog_bytes > limits.MAIL_BACKLOG_BYTES:
-            await self._room()
-        elif self.count % limits.MAIL_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        if self._peer.gone:
-            raise PeerLost("peer-gone")
 
     def complete(self, *, more: bool) -> None:
         """Say that the answer is over, and where it goes on if there is more."""

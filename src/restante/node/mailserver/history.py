@@ -10,9 +10,11 @@ twice as long each time, so that a page of a busy topic reads little and a rare 
 few slices. What the windows of a later slice may still precede (R0) waits for it.
 """
 
-from collections.abc import AsyncGenerator
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from restante import limits
 from restante.client import Missing
@@ -66,8 +68,9 @@ class Wanted:
 
 async def history(
     trusted: AsyncTrusted, wanted: Wanted, book: TopicBook
-) -> AsyncGenerator[Found, None]:
-    """The envelopes of the answer by (sent time, id), each once; close it when enough were taken.
+) -> AsyncGenerator[list[Found], None]:
+    """The envelopes of the answer by (sent time, id), each once, in runs; close it when enough were
+    taken.
 
     Windows that no source keeps any more are passed over, as by a server that has pruned them.
     Raises what iterating a client's answer raises.
@@ -82,27 +85,34 @@ async def history(
             part = _slice(left, min(width, limits.MAIL_SLICE_ALL_WINDOWS), book)
             query = _query(wanted, part, book)
         left, width = range(part.stop, left.stop), 2 * width
+        # What later windows may still precede waits for them.
         final_s = d.final_before_s(part.stop - 1) if left else None
         waiting: list[Found] = []
-        at = 0
-        async with aclosing(_read(trusted, wanted, part, query)) as found_here:
-            async for found in found_here:
-                while at < len(held) and held[at] < found:
-                    at += 1
-                    if final_s is not None and held[at - 1].sent_s >= final_s:
-                        waiting.append(held[at - 1])
-                    else:
-                        yield held[at - 1]
-                if final_s is not None and found.sent_s >= final_s:
-                    waiting.append(found)
-                else:
-                    yield found
-        for found in held[at:]:
-            if final_s is not None and found.sent_s >= final_s:
-                waiting.append(found)
-            else:
-                yield found
-        held = waiting
+        async with aclosing(_read(trusted, wanted, part, query)) as runs:
+            async for run in runs:
+                before = bisect_left(held, _order(run[-1]), key=_order)
+                if before:
+                    run = sorted(held[:before] + run, key=_order)  # noqa: PLW2901
+                    del held[:before]
+                ready = _until(run, final_s)
+                waiting += run[ready:]
+                if ready:
+                    yield run[:ready]
+        ready = _until(held, final_s)
+        if ready:
+            yield held[:ready]
+        held = waiting + held[ready:]
+
+
+def _order(found: Found) -> tuple[int, bytes]:
+    return found.sent_s, found.id
+
+
+def _until(run: Sequence[Found], final_s: int | None) -> int:
+    """How many of a run are final."""
+    if final_s is None or not run or run[-1].sent_s < final_s:
+        return len(run)
+    return bisect_left(run, final_s, key=attrgetter("sent_s"))
 
 
 def _slice(left: range, width: int, book: TopicBook) -> range:
@@ -116,13 +126,13 @@ def _slice(left: range, width: int, book: TopicBook) -> range:
 
 async def _read(
     trusted: AsyncTrusted, wanted: Wanted, part: range, query: Query | None
-) -> AsyncGenerator[Found, None]:
+) -> AsyncGenerator[list[Found], None]:
     while query is not None and part:
         answer = trusted.query(pinned(query, part, trusted.descriptor, wanted.after))
         try:
-            async for found in answer:
-                if wanted.takes(found):
-                    yield found
+            while found := await answer.next_run():
+                if run := [each for each in found if wanted.takes(each)]:
+                    yield run
             return
         except Missing as error:
             # Its windows come first, so nothing was given yet.

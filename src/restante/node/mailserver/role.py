@@ -174,16 +174,15 @@ class MailServer:
             raise PeerLost("peer-gone")
         trusted, wanted = self.index.trusted, self.index.wanted(request)
         delivery = Delivery(peer, request, wanted.size)
-        found_all = history(trusted, wanted, self.index.book)
+        runs = history(trusted, wanted, self.index.book)
         outcome = "answered"
         try:
             allowed_s = limits.MAIL_UNPAGED_S if request.limit is None else limits.MAIL_PAGE_S
-            async with asyncio.timeout(allowed_s), aclosing(found_all):
-                async for found in found_all:
-                    if delivery.is_full:
+            async with asyncio.timeout(allowed_s), aclosing(runs):
+                async for run in runs:
+                    if not await delivery.give(run):
                         outcome = "answered-page"
                         break
-                    await delivery.give(found)
         except TimeoutError:
             if not delivery.count:
                 # Without a place to go on from, "complete" would be a lie.
