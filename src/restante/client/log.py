@@ -66,6 +66,8 @@ class Log:
         self._archive = archive
         self._standings = standings
         self._bundles: dict[int, Entries] = {}
+        self._begun: set[int] = set()
+        """Those that somebody is reading ahead."""
         self._ahead = 1
         """Bundles that are read at once where the entries of all windows are wanted."""
 
@@ -85,9 +87,14 @@ class Log:
         n = window // tiles.WIDTH
         if n not in self._bundles:
             beyond = range(n + 1, min(n + self._ahead, (stop - 1) // tiles.WIDTH + 1))
+            ahead = [i for i in beyond if i not in self._bundles and i not in self._begun]
+            self._begun.update(ahead)
             wanted = [self._bundle(n, retention, windows)]
-            wanted += [self._bundle_ahead(i, retention) for i in beyond if i not in self._bundles]
-            yield from together(wanted)
+            wanted += [self._bundle_ahead(i, retention) for i in ahead]
+            try:
+                yield from together(wanted)
+            finally:
+                self._begun.difference_update(ahead)
             if len(wanted) == self._ahead:
                 self._ahead = min(2 * self._ahead, limits.LOG_BUNDLES_AT_ONCE)
         return self._bundles[n][window % tiles.WIDTH]
