@@ -447,6 +447,9 @@ SHH_HELD = 8_192
 SHH_QUEUE_BYTES = 32 * 1024 * 1024
 # What an envelope costs in memory besides its bytes: small ones must not be free.
 SHH_ENVELOPE_OVERHEAD_BYTES = 300
+# The garbage collector of a node looks for cycles after so many new objects, some 10 MB at most: a
+# group of arrivals is 5,000 that are not garbage, and Python's own 700 would look at them all.
+COLLECTED_AFTER_OBJECTS = 20_000
 # Arrivals handed on at once: enough to share one fsync, few enough not to hold the loop.
 SHH_GROUP_ENVELOPES = 1_024
 SHH_GROUP_BYTES = 4 * 1024 * 1024

@@ -1,6 +1,7 @@
 """The composition root: configuration in, a running node out."""
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from restante import limits
 from restante.client.memory import FolderMemory
 from restante.client.sources import FolderSource, Source, parse_source
 from restante.durable import Hook, no_hook
@@ -67,6 +69,10 @@ async def run(
     async with AsyncExitStack() as stack:
         node = await Node.open(home, config, hook, stack, passphrase)
         listening(node.urls)
+        # Each envelope is a few objects for as long as it lives: by Python's own threshold an
+        # eighth of a node's time would go into looking through all that was opened above.
+        gc.freeze()
+        gc.set_threshold(limits.COLLECTED_AFTER_OBJECTS)
         try:
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(node.work())
