@@ -274,6 +274,8 @@ ENTRIES_AT_ONCE = 1_024
 BODIES_PUSH_BYTES = 16 * 1024 * 1024
 # How often the engine is asked for new entries: a thirtieth of a window at 60 times real speed.
 ENGINE_POLL_S = 0.02
+# The same while no window is to be decided: 1 % of a core less.
+ENGINE_IDLE_POLL_S = 0.2
 # A peer, engine or network that failed is tried again after at least and at most this long.
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0

@@ -284,6 +284,7 @@ class ValidatorNode:
             if self._alone.passed():
                 await self._alone.catch_up()
             self.carry(self.machine.tick(self.clock.now_ms()))
+            self._engine_wake.set()
             due_ms = self.machine.next_ms()
             await until(self.clock, due_ms, self._wake)
             self.behind_ms = max(0, self.clock.now_ms() - due_ms)
@@ -310,7 +311,10 @@ class ValidatorNode:
             try:
                 async with self.engine_turn:
                     came = await self._read_page()
-                self.engine_error, pause_s = None, limits.ENGINE_POLL_S
+                self.engine_error = None
+                # Nothing is due there while every window that has ended is decided.
+                undecided = self.machine.last_frozen >= self.machine.base.window
+                pause_s = limits.ENGINE_POLL_S if undecided else limits.ENGINE_IDLE_POLL_S
             except Unavailable as error:
                 self.engine_failed(error)
                 came, pause_s = False, min(2 * pause_s, limits.RETRY_MAX_S)
