@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -181,6 +182,28 @@ def test_mistakes_end_with_a_hint_and_code_2(tmp_path: Path) -> None:
     assert "restante init" in errors
     assert restante("nonsense")[0] == 2
     assert restante("post")[0] == 2
+
+
+def test_one_node_a_folder_and_one_listener_a_port(tmp_path: Path) -> None:
+    """Both mistakes are told apart, and before anything is opened."""
+    home, url, _ = make_node(tmp_path)
+    process = Process.start(home, url)
+    with running([process]):
+        process.wait_ready()
+        code, _, errors = restante("up", str(home))
+        assert code == 1
+        assert "a node is running in" in errors
+        assert "hint: `restante status" in errors
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken:
+        port = str(taken.getsockname()[1])
+        code, _, errors = restante("up", str(home), "--network", "whisper", "--whisper-port", port)
+        assert code == 2
+        assert f"127.0.0.1:{port} cannot be listened at" in errors
+        assert "choose whisper.port" in errors
+        code, _, errors = restante("up", str(home), "--gateway-port", port)
+        assert code == 2
+        assert "choose another" in errors
 
 
 def test_a_damaged_state_ends_up_with_a_named_error(tmp_path: Path) -> None:

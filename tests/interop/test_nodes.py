@@ -66,6 +66,7 @@ def test_a_node_behind_a_wnode(tmp_path: Path) -> None:
             posted = ("post", "from us", "--node", str(home), "--topic", TOPIC, "--json")
             proof = tmp_path / "ours.tlog-proof"
             made = run(*posted, "--wait", "--timeout", "30", "--proof", str(proof))[0]
+            assert (made["peers"], made["node_peers"]) == (0, 1)
             relay.wait_shown("from us")
             chat.wait_shown("from us")
             assert sorted(texts(home / "policy", gateway)) == ["from us", "typed at a wnode"]
@@ -80,10 +81,19 @@ def test_a_node_behind_a_wnode(tmp_path: Path) -> None:
             assert code == 0
             assert "wnode/" in out
             # Through a wnode alone: our node knows of it by observing.
-            way = ("--peer", relay.enode, "--policy", str(home / "policy"), "--topic", TOPIC)
+            way = (
+                "--peer",
+                relay.enode,
+                "--peer",
+                relay.enode,
+                "--policy",
+                str(home / "policy"),
+                "--topic",
+                TOPIC,
+            )
             wait = ("--wait", "--timeout", "30", "--proof", str(tmp_path / "2.tlog-proof"))
             (sent,) = run("post", "through a wnode", *way, *wait, "--json")
-            assert sent["peers"] == 1
+            assert sent["peers"] == 1, "named twice, it is one"
             chat.wait_shown("through a wnode")
 
 

@@ -103,17 +103,22 @@ class Target:
             words.append("handed in")
             if found.get("peers"):
                 words.append(f"sent on to {found['peers']} peers")
-            to = {"peers": to.get("peers", 0) + int(found.get("peers", 0))}
+            to["node_peers"] = int(found.get("peers", 0))
         if self.others:
             to["others"] = hand_to_others(self.others, raw)
             words.append(f"also at {to['others']} of {len(self.others)} others")
-        elif not to.get("peers") and self.url is None:
+        elif not any(to.values()) and self.url is None:
             raise Unavailable(
                 "no peer took it: it is too large for them, or none was left",
                 code="no-peer",
                 hint="`restante peers` of a node, or the peer's own log, says what it demands",
             )
-        return Handed(sha256(raw).digest(), raw, {"others": 0, **to}, ", ".join(words))
+        return Handed(
+            sha256(raw).digest(),
+            raw,
+            {"peers": 0, "node_peers": 0, "others": 0, **to},
+            ", ".join(words),
+        )
 
 
 def _descriptor_of(policy_file: Path) -> "Descriptor":

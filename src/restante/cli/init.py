@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     help="Where the node listens; the gateway and Whisper take the next two.",
 )  # fmt: skip
 @click.option(
-    "--network", default="none", show_default=True,
-    help="none, whisper, or trace:FILE[,FILE…], relative to where you are.",
+    "--network",
+    help="none (as by default, but for a mailserver), whisper, or trace:FILE[,FILE…], relative to "
+    "where you are.",
 )  # fmt: skip
 @set_parameters
 @click.option(
@@ -43,7 +44,7 @@ def init(
     directory: str | None,
     name: str | None,
     port: int,
-    network: str,
+    network: str | None,
     files: Path | None,
     role: str | None,
     peers: tuple[str, ...],
@@ -69,7 +70,7 @@ def init(
       restante init --network trace:traces/whisper/observer1.jsonl.gz ./replayed
       restante init --set ./set --role gateway ~/gateway
       restante init --set ./set --role proposer --port 8430 ~/proposer
-      restante init --set ./set --role mailserver --network whisper ~/mailserver
+      restante init --set ./set --role mailserver ~/mailserver
     """
     from restante.errors import ConfigError
     from restante.node.adapters import check_network
@@ -81,6 +82,9 @@ def init(
         options = ", ".join(f"--{name.removesuffix('_s').replace('_', '-')}" for name in given)
         raise ConfigError(f"the set has been made, and {options} with it: leave that out")
     home = Home(node_path(directory))
+    roles = [each.strip() for each in (role or "").split(",") if each.strip()]
+    if network is None:
+        network = "whisper" if "mailserver" in roles else "none"
     values: dict[str, Value] = {
         "listen.port": port,
         "gateway.port": port + 1 if port else 0,
@@ -91,7 +95,7 @@ def init(
     if files is None:
         _alone(home.path, name or "solo", values, secret, parameters)
     else:
-        _outside(home.path, files, name or "proposer", role or "", peers, values, secret)
+        _outside(home.path, files, name or "proposer", roles, peers, values, secret)
     d = home.read_descriptor()
     if as_json:
         show_json({"path": str(home.path), "set": d.set_id.hex(), "origin": d.origin})
@@ -133,7 +137,7 @@ def _outside(
     path: Path,
     files: Path,
     name: str,
-    role: str,
+    roles: list[str],
     peers: tuple[str, ...],
     values: "dict[str, Value]",
     passphrase: str | None,
@@ -143,9 +147,15 @@ def _outside(
     from restante.node.home import ROLES, Home
     from restante.node.setup import create_outside
 
-    roles = [each.strip() for each in role.split(",") if each.strip()]
-    if not roles or set(roles) - set(ROLES):
-        raise ConfigError(f"no such role: {role!r}", hint="gateway, proposer, mailserver, or some")
+    if not roles or (unknown := set(roles) - set(ROLES)):
+        named = ", ".join(sorted(unknown)) if roles else "none"
+        raise ConfigError(f"no such role: {named}", hint="gateway, proposer, mailserver, or some")
+    if "mailserver" in roles and values["network.source"] != "whisper":
+        raise ConfigError(
+            "a mail server's clients come over Whisper",
+            code="mail-network",
+            hint="leave --network out, or let it be whisper",
+        )
     urls = dict(name_url(each) for each in peers)
     values = {**values, "node.roles": roles, "peers": urls}
     create_outside(Home(path), files, name, values, passphrase)

@@ -51,12 +51,12 @@ def topic_of_name(name: str) -> bytes:
 
 
 def parse_enodes(texts: Sequence[str]) -> "list[Enode]":
-    """Peers of a command line. Raises ConfigError `enode`."""
+    """Peers of a command line, each once. Raises ConfigError `enode`."""
     if not texts:
         return []
     from restante.networks.rlpx.enode import Enode
 
-    return [Enode.parse(text) for text in texts]
+    return list(dict.fromkeys(Enode.parse(text) for text in texts))
 
 
 def sources_named(

@@ -89,6 +89,12 @@ OPTIONS = (
     Option(
         "whisper", "port", 0, "TCP port; 0 takes a free one, another at each start.", greatest=65535
     ),
+    Option(
+        "whisper",
+        "advertise",
+        "",
+        "The host that this node's enode names, where others cannot use `host` (0.0.0.0, or NAT).",
+    ),
     Option("whisper", "max_peers", 50, "More are refused, but for those of `peers`.", "", 1, 1000),
     Option(
         "mailserver",

@@ -11,9 +11,11 @@ cache/                             what the gateway fetched
 engine.db  stores/folder/          the embedded engine and store
 """
 
+import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +106,29 @@ class Home:
     @property
     def stores(self) -> Path:
         return self.path / "stores"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one running node: what stands in it has one writer.
+
+        Raises ConfigError `not-a-node`, StateError `node-busy`.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _not_a_node(self.path) from error
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StateError(
+                    f"a node is running in {self.path}",
+                    code="node-busy",
+                    hint=f"`restante status {self.path}` asks it; a folder has one node at a time",
+                ) from error
+            yield
+        finally:
+            os.close(fd)
 
     def read_descriptor(self) -> Descriptor:
         """The set's descriptor. Raises ConfigError `descriptor`, `not-a-node`."""
@@ -202,16 +227,20 @@ def read_secret(path: Path) -> bytes:
     return _read(path, limits.KEY_FILE_BYTES)
 
 
+def _not_a_node(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is missing",
+        code="not-a-node",
+        hint="`restante init DIR` makes a node; RESTANTE_PATH or an argument names its folder",
+    )
+
+
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path} is missing",
-            code="not-a-node",
-            hint="`restante init DIR` makes a node; RESTANTE_PATH or an argument names its folder",
-        ) from error
+        raise _not_a_node(path) from error
     except OSError as error:
         raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", code="unreadable") from error
     if len(data) > max_bytes:

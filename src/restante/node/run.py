@@ -67,6 +67,7 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        stack.enter_context(home.held())
         node = await Node.open(home, config, hook, stack, passphrase)
         listening(node.urls)
         # Each envelope is a few objects for as long as it lives: by Python's own threshold an

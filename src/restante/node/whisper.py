@@ -4,7 +4,7 @@ import secrets
 
 from restante import __version__
 from restante.durable import write_file
-from restante.errors import ConfigError
+from restante.errors import ConfigError, Unavailable
 from restante.formats.descriptor import Descriptor
 from restante.networks.rlpx.enode import Enode
 from restante.networks.whisper.network import WhisperNetwork
@@ -14,24 +14,37 @@ from restante.node.home import KEY_MODE, Home, read_secret
 from restante.ports import Clock
 
 _KEY_BYTES = 32
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened at
 
 
 async def open_whisper(
     config: Config, home: Home, clock: Clock, d: Descriptor, mail: MailService | None
 ) -> WhisperNetwork:
-    """`[whisper]`, at work; `mail` answers old clients' requests. Raises ConfigError, Unavailable
-    where it cannot listen."""
+    """`[whisper]`, at work; `mail` answers old clients' requests. Raises ConfigError, with code
+    `listen` where it cannot listen."""
+    host = config.text("whisper.host")
     network = WhisperNetwork(
         node_key(home),
         [Enode.parse(text) for text in config.list_("whisper.peers")],
         clock,
         floor_millionths=d.pow_floor_millionths,
         client=f"restante/{__version__}",
-        listen_at=(config.text("whisper.host"), config.int_("whisper.port")),
+        listen_at=(host, config.int_("whisper.port")),
+        # Nobody can dial "any address"; this machine at least can dial itself.
+        advertised=config.text("whisper.advertise")
+        or ("127.0.0.1" if host in _ANY_ADDRESS else ""),
         max_peers=config.int_("whisper.max_peers"),
         mail=mail,
     )
-    await network.open()
+    try:
+        await network.open()
+    except Unavailable as error:
+        raise ConfigError(
+            str(error),
+            code=error.code,
+            hint="another process has this port, or the address is none of this machine's: choose "
+            "whisper.port and whisper.host in restante.toml",
+        ) from error
     return network
 
 

@@ -159,3 +159,20 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
             assert set(re.findall(r"--[a-z-]+", part[1])) <= known, line
             seen += 1
     assert seen > 5
+
+
+def test_a_mail_server_observes_whisper_unless_told_otherwise_and_then_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = make_set(tmp_path, capsys, URLS, *URLS)
+    run("init", tmp_path / "mail", "--set", files, "--role", "gateway,mailserver")
+    assert load(Home(tmp_path / "mail").config, {}).text("network.source") == "whisper"
+    run("init", tmp_path / "gateway", "--set", files, "--role", "gateway")
+    assert load(Home(tmp_path / "gateway").config, {}).text("network.source") == "none"
+    other = tmp_path / "other"
+    mail = ("--set", files, "--role", "mailserver", "--network", "none")
+    assert refused("init", other, *mail).code == "mail-network"
+    assert not other.exists()
+    assert "no such role: mailsever" in str(
+        refused("init", other, "--set", files, "--role", "mailsever")
+    )

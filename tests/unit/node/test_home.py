@@ -108,3 +108,16 @@ def test_a_stranger_cannot_join(tmp_path: Path) -> None:
         setup.join(home)
     assert raised.value.code == "key-foreign"
     assert not home.lock.exists()
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with home.held():
+        with pytest.raises(StateError) as raised, home.held():
+            pass
+        assert raised.value.code == "node-busy"
+    with home.held():
+        pass
+    with pytest.raises(ConfigError) as missing, Home(tmp_path / "none").held():
+        pass
+    assert missing.value.code == "not-a-node"

@@ -53,6 +53,7 @@ class WhisperNetwork:
         floor_millionths: int,
         client: str,
         listen_at: tuple[str, int] | None = None,
+        advertised: str = "",
         max_peers: int = limits.SHH_PEERS,
         mail: MailService | None = None,
         filter_: int | None = None,
@@ -60,6 +61,7 @@ class WhisperNetwork:
         """key: this node's private key, 32 bytes; peers: dialled for ever; floor_millionths: the
         least work taken, as in the descriptor; client: what peers are told of this program;
         listen_at: host and port (0: any free one) where others come, and max_peers of them;
+        advertised: the host that the enode names, if another than that;
         filter_: a bloom filter makes a light listener, which relays nothing but its own."""
         self._clock = clock
         self._status = messages.Status(
@@ -75,6 +77,7 @@ class WhisperNetwork:
         self._key = key
         self._client = client
         self._listen_at = listen_at
+        self._advertised = advertised
         self._listening: Listening | None = None
         self._given: list[Came] = []
         self._wake = asyncio.Event()
@@ -199,7 +202,8 @@ class WhisperNetwork:
         if self._listening is None or self._listen_at is None:
             return None
         identity = Identity(self._key, self._client, _CAPABILITY)
-        return str(Enode(identity.node_id, self._listen_at[0], self._listening.port))
+        host = self._advertised or self._listen_at[0]
+        return str(Enode(identity.node_id, host, self._listening.port))
 
     # --- what goes on ---------------------------------------------------------------------------
 
