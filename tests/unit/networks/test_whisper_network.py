@@ -13,7 +13,7 @@ from restante import limits
 from restante.errors import Unavailable
 from restante.formats import rlp, whisper
 from restante.networks.keccak import keccak256
-from restante.networks.rlpx.link import Enode
+from restante.networks.rlpx.link import Enode, Reason
 from restante.networks.whisper import bloom, messages
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
@@ -279,6 +279,56 @@ def test_an_unreachable_peer_is_told_in_status() -> None:
     run(test)
 
 
+def test_a_name_that_no_resolver_takes_costs_the_other_peers_nothing() -> None:
+    async def test() -> None:
+        far = await listening(1)
+        network = dialling(2, Enode(bytes(64), "a..b", 30303), enode(far))
+        async with closing(network, far):
+            await network.open()
+            await until(lambda: network.connected)
+            await until(lambda: network.status()["static"][0]["attempts"] >= 2)
+            assert "a..b" in network.status()["static"][0]["error"]
+            assert network.connected
+
+    run(test)
+
+
+@pytest.mark.parametrize("where", ["_dialling.run", "_tick", "_watch_clock"])
+def test_a_mistake_of_ours_ends_the_network_for_all_to_see(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        network = dialling(1, listen_at=("127.0.0.1", 0))
+        fail = asyncio.Event()
+
+        async def mistaken(*_: object) -> None:
+            await fail.wait()
+            raise KeyError("a mistake")
+
+        owner, _, name = where.rpartition(".")
+        monkeypatch.setattr(getattr(network, owner) if owner else network, name, mistaken)
+        await network.open()
+        async with closing(network):
+            peer = await raw_peer(network, 3)
+            observing = asyncio.ensure_future(take(network, 1))
+            fail.set()
+            with pytest.raises(ExceptionGroup) as caught:
+                await observing
+            assert caught.group_contains(KeyError, match="a mistake")
+            assert (await peer.until_left()).reason == Reason.QUITTING
+            assert not network.connected
+            assert [code for code, _ in network.reasons()] == ["network-stopped"]
+            with pytest.raises(Unavailable):
+                await RawPeer().dial(network, 4, None)
+            with pytest.raises(Unavailable):
+                network.send(envelope())
+            with pytest.raises(ExceptionGroup):
+                await take(network, 1)
+        assert "the Whisper network stopped" in caplog.text
+
+    run(test)
+
+
 def test_a_port_in_use_is_named() -> None:
     async def test() -> None:
         one = await listening(1)
@@ -393,6 +443,31 @@ def test_who_wants_it_is_told_what_became_of_its_packet() -> None:
             wants.give(good)
             await wants.until(lambda: len(wants.of(messages.BATCH_TAKEN)) == 2)
             assert other.of(messages.BATCH_TAKEN) == other.of(messages.RESPONSE) == []
+
+    run(test)
+
+
+def test_a_packet_of_what_another_brought_is_confirmed_once_that_is_durable() -> None:
+    async def test() -> None:
+        network = await listening(1)
+        async with closing(network):
+            first = await raw_peer(network, 2)
+            wants = await raw_peer(network, 3, Status(confirmations=True))
+            good, late = envelope(), envelope(b"late", now_s=time.time() - 60)
+            first.give(good, late)
+            await until(lambda: network.status()["queue"]["envelopes"] == 2)
+            packet = whisper.assemble_packet([good, late])
+            wants.send(messages.ENVELOPES, packet)
+            await until(lambda: network.status()["counts"].get("repeat") == 2)
+            await asyncio.sleep(0.1)
+            assert wants.of(messages.BATCH_TAKEN) == []  # nothing is durable yet
+            Judge(network)
+            await wants.until(lambda: bool(wants.of(messages.BATCH_TAKEN)))
+            digest = keccak256(packet)
+            assert wants.of(messages.BATCH_TAKEN) == [messages.encode_batch_taken(digest)]
+            assert wants.of(messages.RESPONSE) == [
+                messages.encode_response(digest, [keccak256(late)])
+            ]
 
     run(test)
 

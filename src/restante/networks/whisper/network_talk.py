@@ -85,6 +85,8 @@ class Talk:
         self._hello = status.encode()
         self._mail = mail
         self._paused = False
+        self._awaited: dict[bytes, list[Batch]] = {}
+        """Packets that repeat what waits for its judge, by the id of that."""
 
     # --- links ----------------------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Talk:
         recent, older = self.relay.faded
         raws = whisper.parse_packet(payload)
         bit = state.bit
-        batch = Batch(self._keccak(payload)) if state.confirms else None
+        batch = Batch(peer, self._keccak(payload)) if state.confirms else None
         came: list[Came] = []
         useless = size = 0
         for raw in raws:
@@ -206,6 +208,9 @@ class Talk:
                 useless += live.gave & bit != 0
                 live.gave |= bit
                 live.knows |= bit
+                if batch is not None and live.waits:
+                    batch.open += 1
+                    self._awaited.setdefault(id_, []).append(batch)
             elif id_ in recent or id_ in older:
                 useless += 1
             else:
@@ -217,8 +222,8 @@ class Talk:
         state.repeats += repeats
         self.counts["repeat"] += repeats
         if batch is not None:
-            batch.open = len(came)
-            if not came:
+            batch.open += len(came)
+            if not batch.open:
                 peer.answer(batch)
         if came:
             self.queue.put(came, size)
@@ -274,9 +279,10 @@ class Talk:
             elif self._refused(came, code, severity == "disconnect", now_s):
                 doomed[peer] = code
             if batch is not None:
-                batch.open -= 1
-                if not batch.open:
-                    peer.answer(batch)
+                self._settle(batch, live, code)
+            if self._awaited:
+                for waiting in self._awaited.pop(live.id, ()):
+                    self._settle(waiting, live, code)
         self.counts.update(verdict.code for verdict in verdicts)
         for peer, code in doomed.items():
             self._expel(peer, code, "geth cuts off whoever sends such an envelope")
@@ -284,8 +290,17 @@ class Talk:
     def unjudged(self, given: Sequence[Came]) -> None:
         """Nobody will judge these: when they come again, they are new."""
         for _, live, _, _ in given:
+            self._awaited.pop(live.id, None)
             if live.waits:
                 self.relay.forget(live)
+
+    def _settle(self, batch: Batch, live: Live, code: str) -> None:
+        """An envelope of a packet that wants an answer was judged."""
+        if code in OUT_OF_TIME:
+            batch.out_of_time.append(self._keccak(live.raw))
+        batch.open -= 1
+        if not batch.open:
+            batch.peer.answer(batch)
 
     def _own_only(self, live: Live) -> None:
         """A light listener relays nothing but its own."""
@@ -294,7 +309,7 @@ class Talk:
 
     def _refused(self, came: Came, code: str, cut_off: bool, now_s: float) -> bool:
         """Account for a refusal; whether the peer must go for it."""
-        arrival, live, peer, batch = came
+        arrival, live, peer, _ = came
         self.relay.forget(live)
         peer.state.refused[code] += 1
         self._charge(peer, _REFUSED)
@@ -307,8 +322,6 @@ class Talk:
             if age_s >= 0:
                 return cut_off
             cut_off = cut_off and age_s < -PEER_BEHIND_S
-        elif batch is not None:
-            batch.out_of_time.append(self._keccak(live.raw))
         peer.witness.saw(age_s, False, now_s)
         others = [each.witness for each in self.peers if each is not peer]
         if cut_off and not skew.vouched(others, now_s):

@@ -16,12 +16,14 @@ from restante.networks.whisper.skew import Witness
 class Batch:
     """A packet whose sender wants to be told what became of it (status-go's confirmations).
 
-    It is told once every envelope of it is durable, or refused.
+    It is told once every envelope of it is durable, or refused: `open` counts the others, also
+    those that another peer brought first.
     """
 
-    __slots__ = ("digest", "open", "out_of_time")
+    __slots__ = ("digest", "open", "out_of_time", "peer")
 
-    def __init__(self, digest: bytes) -> None:
+    def __init__(self, peer: "Peer", digest: bytes) -> None:
+        self.peer = peer
         self.digest = digest
         self.open = 0
         self.out_of_time: list[bytes] = []
