@@ -19,6 +19,7 @@ HEX = ID.hex()
         (f"enode://{HEX}@[::]:30379", "::", 30379),
         (f"enode://{HEX}@[2001:db8::1]:30303?discport=30301", "2001:db8::1", 30303),
         (f"enode://{HEX}@peer-1.example.org:30303", "peer-1.example.org", 30303),
+        (f"enode://{HEX}@{'a' * 63}.org.:30303", f"{'a' * 63}.org.", 30303),
     ],
 )
 def test_forms(text: str, host: str, port: int) -> None:
@@ -55,6 +56,10 @@ def test_forms(text: str, host: str, port: int) -> None:
         f"http://{HEX}@127.0.0.1:30303",
         f"enode://{HEX}@{'a' * 254}:30303",
         f"enode://{HEX}@127.0.0.1:30303?discport={'1' * 1_000}",
+        f"enode://{HEX}@a..b:30303",
+        f"enode://{HEX}@.a:30303",
+        f"enode://{HEX}@.:30303",
+        f"enode://{HEX}@{'a' * 64}.org:30303",
     ],
 )
 def test_what_is_no_enode(text: str) -> None:

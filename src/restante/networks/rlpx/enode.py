@@ -16,6 +16,8 @@ _FORM = re.compile(
     r"enode://([0-9a-fA-F]{128})@(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]{1,253}):([0-9]{1,5})"
     r"(?:\?discport=[0-9]{1,5})?"
 )
+# RFC 1035, 2.3.4; what resolves names raises no error of its own for others (IDNA's codec does).
+_LABEL = re.compile(r"[0-9A-Za-z_-]{1,63}")
 _HINT = "enode://<128 hex digits of the public key>@<host>:<port>, as the peer prints it"
 
 
@@ -45,6 +47,9 @@ class Enode:
                 IPv6Address(host)
             except ValueError:
                 raise _wrong(f"not an IPv6 address: {host!r}") from None
+        elif not all(map(_LABEL.fullmatch, host.removesuffix(".").split("."))):
+            why = f"no host has this name: {host!r}"
+            raise _wrong(why, "1 to 63 characters stand between the dots of a host's name")
         try:
             coincurve.PublicKey(b"\x04" + node_id)
         except ValueError:
@@ -56,5 +61,5 @@ class Enode:
         return f"enode://{self.node_id.hex()}@{host}:{self.port}"
 
 
-def _wrong(why: str) -> ConfigError:
-    return ConfigError(why, code="enode", hint=_HINT)
+def _wrong(why: str, more: str = "") -> ConfigError:
+    return ConfigError(why, code="enode", hint=f"{_HINT}; {more}" if more else _HINT)

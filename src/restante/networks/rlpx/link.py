@@ -399,7 +399,8 @@ async def dial(
                 enode.host,
                 enode.port,
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
+        # UnicodeError: a host that Python takes for no name, which is none of OSError.
         why = str(error) or "no answer in time"
         raise _unavailable(enode, why, "peer-unreachable") from None
     try:

@@ -84,6 +84,8 @@ class WhisperNetwork:
         self._opening = asyncio.Lock()
         self._skew = Skew(None, 0, 0, 0)
         self._work: asyncio.Task[None] | None = None
+        self._failure: ExceptionGroup[Exception] | None = None
+        """What ended the network, which nobody asked to end."""
 
     # --- the port -------------------------------------------------------------------------------
 
@@ -110,7 +112,8 @@ class WhisperNetwork:
         self._work = asyncio.create_task(self._run(identity))
 
     async def arrivals(self) -> AsyncIterator[Sequence[Arrival]]:
-        """See ports.Network. A group that `judged` was not called for counts as not judged."""
+        """See ports.Network. A group that `judged` was not called for counts as not judged.
+        Raises what the network died of: who observes must not go on as if it did."""
         await self.open()
         while True:
             self._talk.unjudged(self._given)
@@ -123,6 +126,8 @@ class WhisperNetwork:
             yield arrivals
             # Whoever is behind has a group at once, again and again: let others have a turn.
             await asyncio.sleep(0)
+        if self._failure is not None:
+            raise self._failure
 
     def judged(self, verdicts: Sequence[Verdict]) -> None:
         given, self._given = self._given, []
@@ -166,7 +171,11 @@ class WhisperNetwork:
         }
 
     def reasons(self) -> list[tuple[str, str]]:
-        """What is not well: `no-peer`, `network-clock`."""
+        """What is not well: `network-stopped`, `no-peer`, `network-clock`."""
+        if self._failure is not None:
+            return [
+                ("network-stopped", "the Whisper network stopped, the log says why: start anew")
+            ]
         found = []
         if not self.connected:
             found.append(("no-peer", "no Whisper peer: nothing is observed, nothing is sent"))
@@ -181,20 +190,23 @@ class WhisperNetwork:
 
     async def close(self) -> None:
         """Leave all peers; `arrivals` end. Nothing of this is left in the loop afterwards."""
-        if not self._talk.closing:
-            self._talk.closing = True
-            self._queue.close()
-            if self._work is not None:
-                self._work.cancel()
-                await asyncio.gather(self._work, return_exceptions=True)
-            links = [peer.link for peer in self._talk.peers.all()]
-            for peer in self._talk.peers.all():
-                peer.end("quitting", reason=Reason.QUITTING)
-            if self._listening is not None:
-                await self._listening.close()
-            # Sockets close after limits.RLPX_CLOSE_S at the latest.
-            while not all(link.closed for link in links):  # noqa: ASYNC110 no event tells it
-                await asyncio.sleep(0.005)
+        self._talk.closing = True
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        self._talk.closing = True
+        self._queue.close()
+        links = [peer.link for peer in self._talk.peers.all()]
+        for peer in self._talk.peers.all():
+            peer.end("quitting", reason=Reason.QUITTING)
+        if self._listening is not None:
+            await self._listening.close()
+        # Sockets close after limits.RLPX_CLOSE_S at the latest.
+        while not all(link.closed for link in links):  # noqa: ASYNC110 no event tells it
+            await asyncio.sleep(0.005)
 
     @property
     def enode(self) -> str | None:
@@ -213,10 +225,12 @@ class WhisperNetwork:
                 tasks.create_task(self._dialling.run(identity, self._talk.admission))
                 tasks.create_task(self._tick())
                 tasks.create_task(self._watch_clock())
-        except* Exception:
-            # Unreachable but for our own mistakes: say it, and end what depends on it.
+        except* Exception as group:
+            # Unreachable but for our own mistakes. Whoever takes `arrivals` is told by it, and a
+            # node ends; peers shall not feed one that listens no more.
+            self._failure = group
             log.exception("the Whisper network stopped")
-            self._queue.close()
+            await self._leave()
 
     async def _tick(self) -> None:
         """Relay what is new, as often as geth does, or sooner where there is more than that."""
