@@ -507,6 +507,11 @@ RLPX_HANDSHAKE_S = 5.0
 # so a byte a second is silence too.
 RLPX_PING_S = 15.0
 RLPX_SILENT_S = 30.0
+# Frames of devp2p's own (ping, pong, what is passed over; one more for each RLPX_BASE_MAX_BYTES)
+# that a peer may send at once, and again with each of our pings: it owes a pong and a ping of its
+# own for each, and those of two hours during which a full pool kept us from reading.
+RLPX_BASE_FRAMES = 1_024
+RLPX_BASE_FRAMES_A_PING = 16
 # Who takes less than this in this time does not read: geth's write time-out, and what keeps a drip
 # from counting as reading.
 RLPX_STALL_S = 20.0

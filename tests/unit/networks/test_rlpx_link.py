@@ -598,29 +598,24 @@ async def test_a_breach_does_not_take_what_came_before_and_says_why() -> None:
         await until(lambda: len(there.came) == 2)
 
 
+@pytest.mark.parametrize("code", [2, 3, 7])
 @run
-async def test_a_flood_of_pings_from_one_that_does_not_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "RLPX_BACKLOG_BYTES", 500_000)
+async def test_a_flood_of_frames_that_bring_nothing(code: int) -> None:
     async with listening() as (found, there):
-        here = Recorder()
+        here, good = Recorder(), await dial(found, Recorder())
         link = await dial(found, here)
-        await until(lambda: there.links)
+        await until(lambda: len(there.links) == 2)
         link._transport.pause_reading()
-        back = there.links[0]
-        most = 0
-        async with asyncio.timeout(50):
-            while not back.gone:
-                for _ in range(2_000):
-                    link._session.ping()
-                link._transport.write(link._session.outgoing())
-                await asyncio.sleep(0)
-                most = max(most, back.backlog_bytes)
-                if link._transport.get_write_buffer_size() > 1_000_000:
-                    await asyncio.sleep(0.01)
-        assert most < 600_000
-        link._transport.abort()
+        for _ in range(limits.RLPX_BASE_FRAMES + 1):
+            link._session._write(code, b"\xc0")
+        link._transport.write(link._session.outgoing())
+        await until(lambda: there.left)
+        assert there.codes() == ["flood"]
+        link._transport.resume_reading()
+        await until(lambda: here.left)
+        assert here.left[0].reason == Reason.BREACH_OF_PROTOCOL
+        good.send(2, b"others notice nothing")
+        await until(lambda: there.came == [(2, b"others notice nothing")])
 
 
 @run

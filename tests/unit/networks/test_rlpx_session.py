@@ -133,6 +133,27 @@ def test_ping_is_answered_and_pong_is_not() -> None:
     assert left.outgoing() == b""
 
 
+@pytest.mark.parametrize("code", [b"\x02", b"\x03", b"\x07"])
+def test_frames_of_devp2ps_own_are_counted(code: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RLPX_BASE_FRAMES", 20)
+    peer = Raw().met()
+    for _ in range(20):
+        assert peer.say(code + packed(b"\xc0")) == []
+    assert peer.say(b"\x11" + packed(b"a message is none of them")) != []
+    peer.bob.ping()  # a quarter of a minute later
+    for _ in range(limits.RLPX_BASE_FRAMES_A_PING):
+        peer.say(code + packed(b"\xc0"))
+    assert peer.bob.left is None
+    peer.say(code + packed(b"\xc0"))
+    assert (peer.bob.left.code, peer.bob.left.reason) == ("flood", Reason.BREACH_OF_PROTOCOL)
+
+
+def test_a_large_frame_of_devp2ps_own_is_many() -> None:
+    peer = Raw().met()
+    peer.say(b"\x07" + bytes(limits.RLPX_BASE_FRAMES * limits.RLPX_BASE_MAX_BYTES))
+    assert peer.bob.left.code == "flood"
+
+
 def test_eip_8s_hello() -> None:
     """A later version (its text says 22, its bytes say 55), and items that nobody knows."""
     version, client, offered, node_id = session.parse_hello(HELLO)

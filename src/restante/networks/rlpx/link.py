@@ -34,7 +34,7 @@ __all__ = [
 
 # Ends for which a peer's address is barred: nobody who speaks the protocol brings them about.
 _BREACHES = frozenset(
-    ("handshake", "bad-mac", "frame-size", "code", "snappy", "message-size", "hello")
+    ("handshake", "bad-mac", "frame-size", "code", "snappy", "message-size", "hello", "flood")
 )
 _REFUSALS = {
     "already-connected": Reason.ALREADY_CONNECTED,

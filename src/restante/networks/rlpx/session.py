@@ -27,7 +27,8 @@ _EMPTY_LIST = b"\xc0"
 
 
 class MessageBroken(Invalid):
-    """A frame whose content is no message: `code`, `snappy`, `message-size`, `hello`."""
+    """A frame whose content is no message: `code`, `snappy`, `message-size`, `hello`; or one too
+    many: `flood`."""
 
     code = "message"
 
@@ -70,6 +71,7 @@ class Session:
         self.left: Left | None = None
         self.frames = 0
         self._codes = identity.capability[2]
+        self._patience = limits.RLPX_BASE_FRAMES
         self._snappy = False
         self._out: list[bytes] = []
         self._hand = bytearray()
@@ -118,7 +120,10 @@ class Session:
         self._write(code + _OFFSET, payload)
 
     def ping(self) -> None:
+        """Asked for at even times: the peer may send some more of devp2p's own frames."""
         if self.ready:
+            more = self._patience + limits.RLPX_BASE_FRAMES_A_PING
+            self._patience = min(more, limits.RLPX_BASE_FRAMES)
             self._write(_PING, _EMPTY_LIST)
 
     def leave(self, reason: Reason, left: Left | None = None) -> None:
@@ -213,11 +218,16 @@ class Session:
                     if code >= _OFFSET + self._codes:
                         raise MessageBroken(f"code {code}, which nobody agreed on", code="code")
                     came.append((code - _OFFSET, self._unpacked(payload)))
-                elif code == _PING:
-                    self._write(_PONG, _EMPTY_LIST)
-                elif code == _DISCONNECT:
+                    continue
+                if code == _DISCONNECT:
                     self.left = reasons.theirs(self._farewell(payload))
                     return
+                # Pings, pongs, and what is passed over bring nothing: no peer needs many.
+                self._patience -= 1 + len(payload) // limits.RLPX_BASE_MAX_BYTES
+                if self._patience < 0:
+                    raise MessageBroken("too much of devp2p's own", code="flood")
+                if code == _PING:
+                    self._write(_PONG, _EMPTY_LIST)
         except MessageBroken as error:
             self._breach(error)
 
