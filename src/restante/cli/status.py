@@ -54,6 +54,9 @@ def _show(s: dict[str, Any]) -> None:
     if "network" in s:
         click.echo(f"network: {s['network']['peers']} peers, at {s['network']['enode']}")
         click.echo(f"  brought: {_counts(s['network']['counts'])}")
+        for name, words in (("left", "peers that left"), ("turned_away", "turned away")):
+            if s["network"][name]:
+                click.echo(f"  {words}: {_counts(s['network'][name])}")
     if "mail" in s:
         click.echo(f"mail: {_counts(s['mail']['counts'])}")
     for store, state in s.get("stores", {}).items():

@@ -7,7 +7,13 @@ import pytest
 from restante.cli.status import _show
 
 COMMON: dict[str, Any] = {"set": "ab" * 32, "window": 7, "reasons": []}
-NETWORK = {"peers": 2, "enode": "enode://ab@127.0.0.1:1", "counts": {"low-pow": 3, "accepted": 9}}
+NETWORK = {
+    "peers": 2,
+    "enode": "enode://ab@127.0.0.1:1",
+    "counts": {"low-pow": 3, "accepted": 9},
+    "left": {},
+    "turned_away": {"handshake": 2, "too-often": 40},
+}
 
 
 def shown(capsys: pytest.CaptureFixture[str], **more: Any) -> list[str]:
@@ -20,6 +26,8 @@ def test_a_mail_server_alone(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, roles=["mailserver"], network=NETWORK, mail=mail)
     assert "network: 2 peers, at enode://ab@127.0.0.1:1" in lines
     assert "  brought: accepted 9, low-pow 3" in lines
+    assert "  turned away: handshake 2, too-often 40" in lines
+    assert not any("left" in line for line in lines)
     assert "mail: answered 4, too-soon 1" in lines
     assert lines[-1] == "all is well"
 

@@ -1,6 +1,7 @@
 """Hostile peers above RLPx: each is ended for a named reason, and other peers notice nothing."""
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from restante import limits
+from restante.errors import Unavailable
 from restante.formats import rlp, whisper
+from restante.networks.rlpx.link import Enode, Identity, dial
 from restante.networks.whisper import messages
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
-from shh_peer import Judge, RawPeer, closing, envelope, envelopes, listening, until
+from shh_peer import Judge, RawPeer, closing, envelope, envelopes, key, listening, until
 
 Attack = Callable[["Scene"], Coroutine[Any, Any, None]]
 
@@ -96,6 +99,28 @@ def test_who_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     async def attack(scene: Scene) -> None:
         await scene.ended("no-status")
         assert scene.hostile.envelopes == []
+
+    run(attack)
+
+
+def test_connections_that_never_are_peers_are_counted() -> None:
+    async def attack(scene: Scene) -> None:
+        found = Enode.parse(scene.network.enode or "")
+        for said in (b"GET / HTTP/1.1\r\n\r\n" * 20, b"\x02\x00" + bytes(512)):
+            reader, writer = await asyncio.open_connection(found.host, found.port)
+            writer.write(said)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        identity = Identity(key(7), "other", ("eth", 63, 17))
+        with pytest.raises(Unavailable, match="useless-peer"):
+            await dial(found, identity, RawPeer())
+        again = RawPeer()
+        with contextlib.suppress(Unavailable):
+            await again.dial(scene.network, 4, None)
+        turned_away = {"handshake": 2, "useless-peer": 1, "already-connected": 1}
+        await until(lambda: scene.network.status()["turned_away"] == turned_away)
+        assert scene.network.status()["left"] == {}
 
     run(attack)
 

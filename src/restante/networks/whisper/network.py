@@ -164,6 +164,7 @@ class WhisperNetwork:
             "light": self._status.light,
             "counts": dict(sorted(self._talk.counts.items())),
             "left": dict(sorted(peers.left.items())),
+            "turned_away": dict(sorted(peers.turned_away.items())),
             "clock": self._judge_clock()._asdict(),
             "relay": {"envelopes": self._relay.living, "bytes": self._relay.bytes},
             "queue": {"envelopes": len(self._queue), "bytes": self._queue.bytes},

@@ -106,6 +106,8 @@ class Peers:
         self._departed: deque[dict[str, Any]] = deque(maxlen=limits.SHH_DEPARTED)
         self.left: Counter[str] = Counter()
         """How many left, by the code of the reason."""
+        self.turned_away: Counter[str] = Counter()
+        """The same of links that ended before they were peers: broken handshakes, no room."""
 
     def __iter__(self) -> Iterator[Peer]:
         """Those that are past their Status and not about to end."""
@@ -136,6 +138,7 @@ class Peers:
         """Its link has ended."""
         peer = self._by_link.pop(link, None)
         if peer is None:
+            self.turned_away[why.code] += 1
             return None
         reason = peer.left(why)
         self.left[reason.partition(":")[0]] += 1
