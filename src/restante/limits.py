@@ -478,6 +478,9 @@ SHH_LINK_GOOD_S = 30.0
 # Ages by which the clock is judged, of each peer; what a peer brings at first is its old pool.
 SKEW_AGES = 32
 SKEW_FRESH_AFTER_S = 5.0
+# What a peer brings within so long is one age: a peer that was cut off itself, and heals, brings
+# all that lived on within a few ticks.
+SKEW_MOMENT_S = 1.0
 # An older word says nothing of the clock as it is now.
 SKEW_MEMORY_S = 600.0
 # Ages that one peer must have given before it counts.

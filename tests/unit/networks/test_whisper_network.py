@@ -479,6 +479,7 @@ def test_a_clock_that_is_off_loses_no_peer_and_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(limits, "SKEW_FRESH_AFTER_S", 0.0)
+    monkeypatch.setattr(limits, "SKEW_MOMENT_S", 0.0)
     monkeypatch.setattr("restante.networks.whisper.network._CLOCK_LOOK_S", 0.05)
 
     async def test() -> None:
@@ -503,6 +504,43 @@ def test_a_clock_that_is_off_loses_no_peer_and_is_told(
             assert network.status()["clock"]["off_s"] is None
 
     caplog.set_level("WARNING")
+    run(test)
+
+
+@pytest.mark.parametrize(("old_s", "ttl_s"), [(6, 50), (45, 50), (100, 300), (250, 300)])
+@pytest.mark.parametrize("all_at_once", [True, False])
+def test_old_envelopes_stop_neither_relaying_nor_sending(
+    old_s: int, ttl_s: int, all_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever heals after a cut, or by a stranger: one of two peers, and the other brings
+    nothing yet, or what is fresh."""
+    monkeypatch.setattr(limits, "SKEW_FRESH_AFTER_S", 0.0)
+    if not all_at_once:
+        monkeypatch.setattr(limits, "SKEW_MOMENT_S", 0.0)
+    monkeypatch.setattr("restante.networks.whisper.network._CLOCK_LOOK_S", 0.01)
+    now_s = NOW_MS / 1000
+
+    async def test() -> None:
+        network = await listening(1, clock=StepClock(NOW_MS))
+        judge = Judge(network)
+        async with closing(judge):
+            giver, other = await raw_peer(network, 2), await raw_peer(network, 3)
+            giver.give(*envelopes(40, now_s=now_s - old_s, ttl_s=ttl_s))
+            await until(lambda: len(judge.pool) == 40)
+            await asyncio.sleep(0.05)  # the clock was looked at meanwhile
+            assert (network.status()["clock"]["off_s"] is None) == all_at_once
+            own = envelope(b"own", now_s=now_s)
+            assert network.send(own) == 2
+            await giver.until(lambda: own in giver.envelopes)
+            await other.until(lambda: len(other.envelopes) == 41)
+            fresh = envelopes(10, now_s=now_s, topic=b"new!")
+            giver.give(*fresh[:5])
+            await other.until(lambda: set(fresh[:5]) < set(other.envelopes))
+            other.give(*fresh[5:])
+            await giver.until(lambda: set(fresh[5:]) < set(giver.envelopes))
+            assert network.status()["clock"]["off_s"] is None
+            assert network.reasons() == []
+
     run(test)
 
 
@@ -531,6 +569,7 @@ def test_what_a_clock_that_is_ahead_sends_waits_until_peers_take_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(limits, "SKEW_FRESH_AFTER_S", 0.0)
+    monkeypatch.setattr(limits, "SKEW_MOMENT_S", 0.0)
     monkeypatch.setattr("restante.networks.whisper.network._CLOCK_LOOK_S", 0.05)
 
     async def test() -> None:

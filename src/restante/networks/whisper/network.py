@@ -274,10 +274,11 @@ class WhisperNetwork:
 
     def _peers_clock_s(self) -> tuple[int, int]:
         """What peers' clocks read, at least and at most. Where ours is ahead, what is sent here is
-        from the future there, and must wait; where it is behind, what lives here has expired there.
+        from the future there, and must wait; where it is behind, what lives here has expired there:
+        geth cuts off for both. It stops what we send, so it takes more than to tell the operator.
         """
         now_s = self._clock.now_ms() // 1000
-        ahead_s = round(self._skew.off_s or 0.0)
+        ahead_s = round(self._skew.off_s or 0.0) if self._skew.agreed else 0
         return now_s - max(0, ahead_s), now_s - min(0, ahead_s)
 
     def _judge_clock(self) -> Skew:

@@ -5,13 +5,17 @@ so that ages around 30 s say that our clock is ahead by as much, and negative on
 behind.
 And peers' word: status-go answers a packet with "time not synced" where ours is out of time there.
 
-Who lies gains little: the operator is told what is not so, and `vouched` (below) is decided by the
-others. Ages of one peer count as one witness, the peers' median decides.
+Old envelopes alone prove nothing: an honest peer brings them when its own links were cut, others
+whenever they like. So all that comes within a moment is one age, the one that speaks best for our
+clock; one fresh envelope speaks for it more than all old ones of that peer against; and the
+operator is told what most of those say that bring any, two at least unless there is but one. What
+is *sent* depends on it only where most of all peers say so and none says otherwise (`agreed`). Who
+lies gains little: `vouched` (below) is decided by the others.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
+from statistics import median_high, median_low
 from typing import NamedTuple
 
 from restante import limits
@@ -20,7 +24,7 @@ from restante import limits
 # clocks are off, too, and so it takes half of what comes.
 BEHIND_S = 3.0
 # A clock that is ahead shows in what is old: mining after the time was written takes seconds, and
-# relaying one, so that it takes three quarters of what comes, and more of a difference.
+# relaying one, so that it takes all that comes, and more of a difference.
 AHEAD_S = 5.0
 # Envelopes of others that arrived in time, for each out of time, before a peer alone is at fault.
 VOUCHED_RATIO = 3
@@ -35,13 +39,14 @@ class Skew(NamedTuple):
 
     off_s: our clock less the peers', about; None if it seems right or too little is known;
     ages: how many ages that rests on; peers: how many peers they came from; complaints: peers that
-    said "time not synced" lately.
+    said "time not synced" lately; agreed: whether most of all peers here say so, and none other.
     """
 
     off_s: float | None
     ages: int
     peers: int
     complaints: int
+    agreed: bool = False
 
     @property
     def seems_off(self) -> bool:
@@ -62,7 +67,11 @@ class Witness:
         """It brought an envelope of this age, that reception took or found out of time."""
         if now_s - self.since_s < limits.SKEW_FRESH_AFTER_S:
             return  # its pool of old, which says nothing of any clock
-        self._ages.append((now_s, age_s))
+        if self._ages and now_s - self._ages[-1][0] < limits.SKEW_MOMENT_S:
+            began_s, best_s = self._ages.pop()
+            self._ages.append((began_s, min(best_s, age_s, key=abs)))
+        else:
+            self._ages.append((now_s, age_s))
         if not in_time:
             self._out_of_time.append(now_s)
         elif -BEHIND_S <= age_s <= AHEAD_S:  # a long TTL is taken by a clock that is off, too
@@ -73,6 +82,7 @@ class Witness:
         self._complained_s = now_s
 
     def ages(self, now_s: float) -> list[float]:
+        """The best of each moment, oldest first."""
         return [age for then, age in self._ages if now_s - then <= limits.SKEW_MEMORY_S]
 
     def complains(self, now_s: float) -> bool:
@@ -89,22 +99,21 @@ class Witness:
 
 
 def judge(witnesses: Sequence[Witness], now_s: float) -> Skew:
-    """What all of them say together."""
-    lower, middle, count = [], [], 0
-    for witness in witnesses:
-        ages = sorted(witness.ages(now_s))
-        if len(ages) >= limits.SKEW_MIN_AGES:
-            lower.append(ages[len(ages) // 4])
-            middle.append(ages[len(ages) // 2])
-            count += len(ages)
-    off_s = None
-    if lower:
-        if median(lower) > AHEAD_S:
-            off_s = median(lower)
-        elif median(middle) < -BEHIND_S:
-            off_s = median(middle)
+    """What all peers that are here say together."""
+    found = [ages for each in witnesses if (ages := sorted(each.ages(now_s)))]
+    sure = [ages for ages in found if len(ages) >= limits.SKEW_MIN_AGES]
     complaints = sum(witness.complains(now_s) for witness in witnesses)
-    return Skew(off_s, count, len(lower), complaints)
+    off_s, agreed = None, False
+    if len(sure) >= min(2, len(found)) > 0:
+        # Of two in the middle, the one that says less: half of the peers convince nobody.
+        if median_low(ages[0] for ages in sure) > AHEAD_S:
+            off_s = median_low(ages[len(ages) // 4] for ages in sure)
+            agreed = all(ages[0] > AHEAD_S for ages in found)
+        elif (middle_s := median_high(ages[len(ages) // 2] for ages in sure)) < -BEHIND_S:
+            off_s = middle_s
+            agreed = all(ages[len(ages) // 2] < -BEHIND_S for ages in found)
+    agreed = agreed and 2 * len(sure) > len(witnesses)
+    return Skew(off_s, sum(map(len, sure)), len(sure), complaints, agreed)
 
 
 def vouched(others: Sequence[Witness], now_s: float) -> bool:
