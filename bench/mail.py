@@ -33,6 +33,7 @@ from restante.networks.whisper import bloom, crypt
 from restante.networks.whisper.mail_request import MailKeys
 from restante.networks.whisper.messages import REQUEST_COMPLETE
 from restante.node.clock import WallClock
+from restante.node.mailserver.index import IndexPlace
 from restante.node.mailserver.role import MailServer
 
 WNODE_S = 5e-6
@@ -96,14 +97,9 @@ async def serve(archive: Month, learnt: bool) -> tuple[float, list[dict[str, Any
         "all topics, all": (bloom.FULL, None),
     }
     with tempfile.TemporaryDirectory() as name:
-        server = MailServer(
-            plan.descriptor,
-            plan.made.policy(),
-            [FolderSource(archive.root)],
-            Path(name),
-            WallClock(),
-            MailKeys(KEY),
-        )
+        sources = [FolderSource(archive.root)]
+        place = IndexPlace(plan.descriptor, plan.made.policy(), sources, Path(name))
+        server = MailServer(place, WallClock(), MailKeys(KEY))
         began = time.perf_counter()
         await server.index.refresh()
         learning = 0.0

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,29 +28,31 @@ from restante.rules.query import Mode, Query
 log = logging.getLogger("restante.mailserver")
 
 
+@dataclass(frozen=True, slots=True)
+class IndexPlace:
+    """Which index a mail server reads, and where."""
+
+    descriptor: Descriptor
+    policy: Policy
+    sources: Sequence[AsyncSource | Source]
+    """Where the index is read from."""
+    directory: Path
+    """What may be lost but should not: the client's memory, the topic book, the stalls."""
+
+
 class Index:
     """`follow` it; then `wanted` and `trusted` answer requests."""
 
-    def __init__(
-        self,
-        d: Descriptor,
-        policy: Policy,
-        sources: Sequence[AsyncSource | Source],
-        directory: Path,
-        clock: Clock,
-        *,
-        own_sources: bool = False,
-    ) -> None:
-        """`directory` holds the client's memory, the topic book and the stalls; `own_sources` says
-        that whoever serves the sources may know which topics are asked for. Raises ConfigError
-        `source`."""
+    def __init__(self, place: IndexPlace, clock: Clock) -> None:
+        """Raises ConfigError `source`."""
+        directory, sources = place.directory, place.sources
         directory.mkdir(parents=True, exist_ok=True)
-        self._d = d
+        self._d = d = place.descriptor
         self._clock = clock
-        # A folder tells nobody what was read.
-        own = own_sources or all(isinstance(source, FolderSource) for source in sources)
-        self._by_topic: Mode = "exact" if own else "bucket"
-        self._client = AsyncClient(policy, sources, FolderMemory(directory / "memory"))
+        # A folder tells nobody what was read; whoever else serves it is told buckets (design §9).
+        folders = all(isinstance(source, FolderSource) for source in sources)
+        self._by_topic: Mode = "exact" if folders else "bucket"
+        self._client = AsyncClient(place.policy, sources, FolderMemory(directory / "memory"))
         self.book = TopicBook(directory / "topics.json", d.set_id)
         self._stalls = Stalls(directory / "stalls.json", d)
         self._trusted: AsyncTrusted | None = None
@@ -82,10 +85,11 @@ class Index:
     async def follow(self) -> None:
         """Take newer states, and learn topics in between, until it is cancelled."""
         while True:
-            began_s = monotonic()
+            began_s, learning = monotonic(), False
             try:
                 await self.refresh()
                 self.error = None
+                learning = self._may_learn
                 while monotonic() - began_s < limits.MAIL_REFRESH_S:
                     learnt_s = monotonic()
                     if not await self._learn_older():
@@ -98,7 +102,8 @@ class Index:
                 self.error = error
                 self.counts[error.code] += 1
             self._note()
-            if monotonic() - self._saved_s > limits.MAIL_BOOK_EVERY_S:
+            learnt = learning and not self._may_learn
+            if learnt or monotonic() - self._saved_s > limits.MAIL_BOOK_EVERY_S:
                 await self._save()
             await asyncio.sleep(max(0.0, began_s + limits.MAIL_REFRESH_S - monotonic()))
 
@@ -126,6 +131,8 @@ class Index:
             "complete_to_s": self._d.start_s(size),
             "topics": len(self.book),
             "topics_from_s": self._d.start_s(self.book.low),
+            "topics_windows": self.book.high - self.book.low,
+            "learning": self._may_learn,
             "stalls": len(self._stalls),
             "by_topic": self._by_topic,
             "failures": dict(self.counts),
@@ -152,10 +159,15 @@ class Index:
             return
         await self._learn(fresh, range(book.high, size))
 
+    @property
+    def _may_learn(self) -> bool:
+        """Whether there are older windows whose topics the book could know."""
+        return self._trusted is not None and not self.book.full and self.book.low > 0
+
     async def _learn_older(self) -> bool:
-        """Learn a slice before what is known; False if nothing is left there."""
+        """Learn a slice before what is known; False if nothing is left there, or not now."""
         book = self.book
-        if self._trusted is None or book.full or book.low == 0 or monotonic() < self._older_s:
+        if self._trusted is None or not self._may_learn or monotonic() < self._older_s:
             return False
         width = limits.MAIL_SLICE_WINDOWS
         windows = range((book.low - 1) // width * width, book.low)

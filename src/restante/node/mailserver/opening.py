@@ -12,7 +12,8 @@ from restante.networks.whisper import crypt
 from restante.networks.whisper.mail_request import DEFAULT_PASSWORD, MailKeys
 from restante.node.config import Config
 from restante.node.home import Home, read_secret
-from restante.node.mailserver.role import MailServer, MailSettings
+from restante.node.mailserver.index import IndexPlace
+from restante.node.mailserver.role import MailServer
 from restante.ports import Clock
 
 
@@ -29,15 +30,9 @@ def open_mail_server(
         )
     named = config.list_("mailserver.sources")
     sources = [parse_source(each if "://" in each else str(home.path / each)) for each in named]
-    return MailServer(
-        d,
-        home.read_policy(d),
-        sources or beside,
-        home.cache / "mailserver",
-        clock,
-        _keys(config, home),
-        MailSettings(rate_limit_s=config.int_("mailserver.rate_limit_s")),
-    )
+    place = IndexPlace(d, home.read_policy(d), sources or beside, home.cache / "mailserver")
+    rate_limit_s = config.int_("mailserver.rate_limit_s")
+    return MailServer(place, clock, _keys(config, home), rate_limit_s=rate_limit_s)
 
 
 def _keys(config: Config, home: Home) -> MailKeys:

@@ -7,19 +7,12 @@ what it can do to its clients is to withhold, to be slow, and to see what they a
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from restante import limits
-from restante.client import Source
-from restante.client.aio import AsyncSource
 from restante.errors import ConfigError, InvalidEncoding, RestanteError, Unavailable
-from restante.formats.descriptor import Descriptor
-from restante.formats.policy import Policy
 from restante.networks.whisper import mail
 from restante.networks.whisper.mail_request import (
     MailKeys,
@@ -30,7 +23,7 @@ from restante.networks.whisper.messages import REQUEST_COMPLETE, SYNC_RESPONSE
 from restante.networks.whisper.network_talk import MailPeer
 from restante.node.mailserver.delivery import Delivery, PeerLost
 from restante.node.mailserver.history import history
-from restante.node.mailserver.index import Index
+from restante.node.mailserver.index import Index, IndexPlace
 from restante.node.mailserver.waiting import Job, WaitingRequests
 from restante.node.wire.quota import Rate, source_of
 from restante.ports import Clock
@@ -42,40 +35,22 @@ _UNAVAILABLE = "history is not available now"
 _NO_SYNC = "this mail server does not sync; its history is a public index"
 
 
-@dataclass(frozen=True, slots=True)
-class MailSettings:
-    """What an operator chooses."""
-
-    rate_limit_s: float = 0.0
-    """Seconds between two requests of one peer; 0 for any number."""
-    own_sources: bool = False
-    """Whether the sources are the operator's own, so that topics may be asked of them by name;
-    folders always are."""
-
-
 class MailServer:
     """A `networks.whisper.network_talk.MailService`; `run` it beside the network."""
 
     def __init__(
-        self,
-        d: Descriptor,
-        policy: Policy,
-        sources: Sequence[AsyncSource | Source],
-        directory: Path,
-        clock: Clock,
-        keys: MailKeys,
-        settings: MailSettings | None = None,
+        self, place: IndexPlace, clock: Clock, keys: MailKeys, *, rate_limit_s: float = 0.0
     ) -> None:
-        """`sources` are where the index is read from, `directory` what may be lost but should not:
-        the client's memory, and caches. Raises ConfigError `source`, `mail-key`."""
+        """`rate_limit_s` is between two requests of one peer; 0 for any number. Raises ConfigError
+        `source`, `mail-key`."""
         if keys.password_key is None and keys.private_key is None:
             raise ConfigError(
                 "no key for requests", code="mail-key", hint="give a password or a private key"
             )
         self._clock = clock
         self._keys = keys
-        self._settings = settings = settings or MailSettings()
-        self.index = Index(d, policy, sources, directory, clock, own_sources=settings.own_sources)
+        self._rate_limit_s = rate_limit_s
+        self.index = Index(place, clock)
         self._waiting = WaitingRequests()
         self._more = asyncio.Event()
         self._rate = Rate(
@@ -122,11 +97,11 @@ class MailServer:
 
     def _is_too_soon(self, node_id: bytes) -> bool:
         """Whether a peer's last request that was taken is not long enough ago."""
-        if not self._settings.rate_limit_s:
+        if not self._rate_limit_s:
             return False
         now_s = monotonic()
         last_s = self._served_s.get(node_id)
-        if last_s is not None and now_s - last_s < self._settings.rate_limit_s:
+        if last_s is not None and now_s - last_s < self._rate_limit_s:
             return True
         self._served_s[node_id] = now_s
         self._served_s.move_to_end(node_id)
