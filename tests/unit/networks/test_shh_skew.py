@@ -135,13 +135,26 @@ def test_a_clock_that_is_off_shows_in_all_that_all_bring(off_s: float) -> None:
 # --- peers' words -----------------------------------------------------------------------------
 
 
+def complaining(count: int) -> list[Witness]:
+    found = [witness() for _ in range(count)]
+    for one in found:
+        one.complained(NOW)
+        one.complained(NOW + 1)
+    return found
+
+
 def test_peers_words_are_counted_by_peer_and_forgotten() -> None:
-    one, other = witness(), witness()
-    one.complained(NOW)
-    one.complained(NOW + 1)
-    assert judged(one, other) == Skew(None, 0, 0, 1)
-    assert judged(one, other).seems_off
-    assert not judged(one, other, now_s=NOW + limits.SKEW_MEMORY_S + 2).seems_off
+    two = complaining(2)
+    assert judged(*two, witness()) == Skew(None, 0, 0, 2, blamed=True)
+    assert judged(*two, witness()).seems_off
+    assert not judged(*two, now_s=NOW + limits.SKEW_MEMORY_S + 2).seems_off
+
+
+@pytest.mark.parametrize(("complain", "silent"), [(1, 0), (1, 1), (2, 2), (2, 5), (10, 10)])
+def test_one_peers_word_and_a_minoritys_convince_nobody(complain: int, silent: int) -> None:
+    found = judged(*complaining(complain), *[witness() for _ in range(silent)])
+    assert found == Skew(None, 0, 0, complain)
+    assert not found.seems_off
 
 
 def test_others_vouch_for_our_clock_by_what_is_fresh() -> None:

@@ -612,12 +612,14 @@ def test_a_peer_whose_clock_is_off_goes_where_others_vouch_for_ours(
     run(test)
 
 
-def test_a_peers_word_that_our_clock_is_off_is_told() -> None:
+def test_several_peers_word_that_our_clock_is_off_is_told_and_one_peers_is_not() -> None:
+    complaint = messages.encode_response(bytes(32), [bytes(32)])
+
     async def test() -> None:
         network = await listening(1)
         async with closing(network):
-            peer = await raw_peer(network, 2)
-            peer.send(messages.RESPONSE, messages.encode_response(bytes(32), [bytes(32)]))
+            one, other = await raw_peer(network, 2), await raw_peer(network, 3)
+            one.send(messages.RESPONSE, complaint)
             await until(lambda: network.status()["clock"]["complaints"] == 1)
             assert row_of(network, 2)["told"] == {"out-of-time": 1, "refused": 0}
 
@@ -661,6 +663,12 @@ def test_requests_for_mail_reach_the_service_at_a_rate(monkeypatch: pytest.Monke
 
     run(test)
 
+            assert network.reasons() == []
+            other.send(messages.RESPONSE, complaint)
+            await until(lambda: network.status()["clock"]["complaints"] == 2)
+            [(code, words)] = network.reasons()
+            assert code == "network-clock"
+            assert words.startswith("2 Whisper peers say")
 
 def test_mail_that_nobody_asked_for_and_unknown_codes_are_passed_over() -> None:
     async def test() -> None:

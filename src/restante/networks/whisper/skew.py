@@ -26,6 +26,8 @@ BEHIND_S = 3.0
 # A clock that is ahead shows in what is old: mining after the time was written takes seconds, and
 # relaying one, so that it takes all that comes, and more of a difference.
 AHEAD_S = 5.0
+# A word costs a stranger one message: no one peer's is believed.
+COMPLAINTS_MIN = 2
 # Envelopes of others that arrived in time, for each out of time, before a peer alone is at fault.
 VOUCHED_RATIO = 3
 VOUCHED_MIN = 5
@@ -39,7 +41,8 @@ class Skew(NamedTuple):
 
     off_s: our clock less the peers', about; None if it seems right or too little is known;
     ages: how many ages that rests on; peers: how many peers they came from; complaints: peers that
-    said "time not synced" lately; agreed: whether most of all peers here say so, and none other.
+    said "time not synced" lately; agreed: whether most of all peers here say so, and none other;
+    blamed: whether several peers complain, and they are most of those here.
     """
 
     off_s: float | None
@@ -47,10 +50,11 @@ class Skew(NamedTuple):
     peers: int
     complaints: int
     agreed: bool = False
+    blamed: bool = False
 
     @property
     def seems_off(self) -> bool:
-        return self.off_s is not None or self.complaints > 0
+        return self.off_s is not None or self.blamed
 
 
 class Witness:
@@ -113,7 +117,8 @@ def judge(witnesses: Sequence[Witness], now_s: float) -> Skew:
             off_s = middle_s
             agreed = all(ages[len(ages) // 2] < -BEHIND_S for ages in found)
     agreed = agreed and 2 * len(sure) > len(witnesses)
-    return Skew(off_s, sum(map(len, sure)), len(sure), complaints, agreed)
+    blamed = complaints >= COMPLAINTS_MIN and 2 * complaints > len(witnesses)
+    return Skew(off_s, sum(map(len, sure)), len(sure), complaints, agreed, blamed)
 
 
 def vouched(others: Sequence[Witness], now_s: float) -> bool:
