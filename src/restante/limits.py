@@ -552,9 +552,14 @@ MAIL_AHEAD_S = 60
 MAIL_BATCH_BYTES = 512 * 1024
 # What may wait for one peer before its mail waits too: enough to keep a link busy.
 MAIL_BACKLOG_BYTES = 1024 * 1024
-# A peer that takes nothing of its mail in this time does not read.
-MAIL_STALL_S = 20.0
+# A peer that takes less than this of its mail in this time does not read, as with any link.
+MAIL_STALL_S = RLPX_STALL_S
+MAIL_STALL_BYTES = RLPX_STALL_BYTES
 MAIL_POLL_S = 0.01
+# What a page may wait for a slow reader in all, while others wait for their turn.
+MAIL_PATIENCE_S = 5.0
+# How often those are looked at that wait for their own reading.
+MAIL_LOOK_S = 0.5
 # One page, as long as status-go pushes; a request that cannot be paged, which brings everything.
 MAIL_PAGE_S = 60.0
 MAIL_UNPAGED_S = 300.0

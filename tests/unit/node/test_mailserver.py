@@ -435,6 +435,65 @@ def test_a_slow_reader_gets_everything(archive, tmp_path, monkeypatch):
     run(archive, tmp_path, work)
 
 
+def test_slow_readers_hold_up_nobody(archive, tmp_path, monkeypatch):
+    """All places are taken by peers that read a little now and then: the page of each ends early,
+    with a cursor, once somebody else waits; and no place is theirs again before they have read."""
+    monkeypatch.setattr(limits, "MAIL_BACKLOG_BYTES", 1_000)
+    monkeypatch.setattr(limits, "MAIL_STALL_BYTES", 1)
+    monkeypatch.setattr(limits, "MAIL_PATIENCE_S", 0.05)
+    monkeypatch.setattr(limits, "MAIL_LOOK_S", 0.01)
+
+    async def work(server):
+        slow = [Peer(n, address=f"192.0.2.{n // 4}:{n}") for n in range(limits.MAIL_RUNNING)]
+        for peer in slow:
+            peer.reads = False
+            for _ in range(2):
+                server.request(peer, paged(START, END, 1000))
+
+        async def drip():
+            while True:
+                for peer in slow:
+                    peer.backlog_bytes -= peer.backlog_bytes > 600
+                await asyncio.sleep(0.001)
+
+        dripping = asyncio.ensure_future(drip())
+        try:
+            honest = Peer(99, address="198.51.100.1:5")
+            assert await honest.asks(server, paged(START, END, 5))
+            for peer in slow:
+                await asyncio.wait_for(peer.ends.wait(), 20)
+                assert peer.end[64:], "it can go on from a cursor"
+                assert 0 < len(peer.mail) < len(expected(START, END))
+            assert server.status()["running"] == 0
+            assert server.status()["waiting"] == len(slow)
+            dripping.cancel()
+            for peer in slow:
+                peer.backlog_bytes, peer.reads = 0, True
+            while server.status()["counts"].get("answered", 0) < len(slow):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        finally:
+            dripping.cancel()
+
+    run(archive, tmp_path, work)
+
+
+def test_who_reads_next_to_nothing_is_left(archive, tmp_path, monkeypatch):
+    """A byte now and then is not reading."""
+    monkeypatch.setattr(limits, "MAIL_BACKLOG_BYTES", 1_000)
+    monkeypatch.setattr(limits, "MAIL_STALL_S", 0.1)
+    monkeypatch.setattr(limits, "MAIL_STALL_BYTES", 400)
+
+    async def work(server):
+        peer = Peer(1)
+        peer.reads = False
+        server.request(peer, raw_request(0, 0))
+        while not server.counts["peer-never-reads"]:
+            peer.backlog_bytes -= peer.backlog_bytes > 600
+            await asyncio.sleep(0.01)
+
+    run(archive, tmp_path, work)
+
+
 def test_nothing_unverified_is_handed_out(tmp_path):
     """A source that alters pages: an error with the old form, and no byte of it."""
     archive = make_archive(tmp_path / "archive", {w: TRAFFIC[w] for w in range(20)}, 20, made=MADE)

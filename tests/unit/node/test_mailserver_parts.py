@@ -170,6 +170,20 @@ def job(peer, source="a", limit=1):
     return Job(Peer(bytes([peer])), source, MailRequest(b"r" * 32, 0, 1, 0, limit=limit))
 
 
+def test_who_has_not_read_its_last_answer_waits_for_its_own_reading():
+    waiting = WaitingRequests()
+    slow, other = job(1), job(2)
+    slow.peer.backlog_bytes = limits.MAIL_BACKLOG_BYTES
+    assert all(map(waiting.put, (slow, other)))
+    assert waiting.take() is other
+    assert waiting.take() is None
+    slow.peer.backlog_bytes //= 2
+    assert waiting.take() is slow
+    waiting.put(gone := job(3))
+    gone.peer.backlog_bytes, gone.peer.gone = limits.MAIL_BACKLOG_BYTES, True
+    assert waiting.take() is gone, "to be forgotten"
+
+
 def test_in_turn_and_one_of_a_peer():
     waiting = WaitingRequests()
     first, second, other = job(1), job(1), job(2)

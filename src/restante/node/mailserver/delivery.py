@@ -1,7 +1,7 @@
 """One answer on its way to a peer: mail at the peer's pace, and then how it ended."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from restante import limits
@@ -25,11 +25,15 @@ class PeerLost(Exception):
 class Delivery:
     """`give` envelopes, then `complete`."""
 
-    def __init__(self, peer: MailPeer, request: MailRequest, size: int) -> None:
-        """`size` is the tree size that the whole answer is of."""
+    def __init__(
+        self, peer: MailPeer, request: MailRequest, size: int, others_wait: Callable[[], bool]
+    ) -> None:
+        """size: of the tree that the whole answer is of; others_wait: whether requests do."""
         self._peer = peer
         self._request = request
         self._size = size
+        self._others_wait = others_wait
+        self._waited_s = 0.0
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._last: Found | None = None
@@ -49,7 +53,8 @@ class Delivery:
                 return False
             self._send(found)
             if self._peer.backlog_bytes > limits.MAIL_BACKLOG_BYTES:
-                await self._room()
+                if not await self._room():
+                    return False
             elif self.count % limits.MAIL_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if self._peer.gone:
@@ -84,14 +89,29 @@ class Delivery:
             self._peer.send(MAIL, mail.packet(self._batch))
             self._batch, self._batch_bytes = [], 0
 
-    async def _room(self) -> None:
-        """Wait until half of what may wait is written out; a peer that takes nothing is lost."""
-        least, since_s = self._peer.backlog_bytes, monotonic()
+    async def _room(self) -> bool:
+        """Wait until half of what may wait is written out. False: the page ends here, for the sake
+        of others. A peer that takes next to nothing is lost."""
+        began_s = since_s = monotonic()
+        mark = self._peer.backlog_bytes
         while (now := self._peer.backlog_bytes) > limits.MAIL_BACKLOG_BYTES // 2:
             if self._peer.gone:
                 raise PeerLost("peer-gone")
-            if now < least:
-                least, since_s = now, monotonic()
-            elif monotonic() - since_s > limits.MAIL_STALL_S:
+            now_s = monotonic()
+            if now <= mark - limits.MAIL_STALL_BYTES:
+                mark, since_s = now, now_s
+            elif now_s - since_s > limits.MAIL_STALL_S:
                 raise PeerLost("peer-never-reads")
+            if self._is_impatient(self._waited_s + now_s - began_s):
+                return False
             await asyncio.sleep(limits.MAIL_POLL_S)
+        self._waited_s += monotonic() - began_s
+        return True
+
+    def _is_impatient(self, waited_s: float) -> bool:
+        """Whether a slow reader has had its share: where there is a cursor to go on from."""
+        return (
+            waited_s > limits.MAIL_PATIENCE_S
+            and self._request.limit is not None
+            and self._others_wait()
+        )

@@ -7,7 +7,7 @@ what it can do to its clients is to withhold, to be slow, and to see what they a
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import monotonic
 from typing import Any
 
@@ -119,7 +119,10 @@ class MailServer:
                 self._more.clear()
                 while (job := self._waiting.take()) is not None:
                     group.create_task(self._answer(job))
-                await self._more.wait()
+                # Nothing tells when a peer has read what it was sent.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(limits.MAIL_LOOK_S if self._waiting else None):
+                        await self._more.wait()
 
     async def aclose(self) -> None:
         """Give up the sources, after `run`."""
@@ -148,7 +151,7 @@ class MailServer:
         if peer.gone:
             raise PeerLost("peer-gone")
         trusted, wanted = self.index.trusted, self.index.wanted(request)
-        delivery = Delivery(peer, request, wanted.size)
+        delivery = Delivery(peer, request, wanted.size, lambda: bool(self._waiting))
         runs = history(trusted, wanted, self.index.book)
         outcome = "answered"
         try:

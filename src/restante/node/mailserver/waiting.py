@@ -50,7 +50,8 @@ class WaitingRequests:
         return True
 
     def take(self) -> Job | None:
-        """The next that may run; give it to `done` afterwards."""
+        """The next that may run; give it to `done` afterwards. Who has not taken its last answer
+        yet waits for its own reading, and holds up nobody."""
         if self.running >= limits.MAIL_RUNNING:
             return None
         for node_id, jobs in self._by_peer.items():
@@ -72,6 +73,7 @@ class WaitingRequests:
     def _may_run(self, job: Job) -> bool:
         return (
             job.peer.node_id not in self._peers
+            and (job.peer.gone or job.peer.backlog_bytes <= limits.MAIL_BACKLOG_BYTES // 2)
             and self._sources[job.source] < limits.MAIL_RUNNING_PER_ADDRESS
             and (job.request.limit is not None or self._unpaged < limits.MAIL_RUNNING_UNPAGED)
         )
