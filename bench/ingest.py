@@ -37,7 +37,6 @@ from restante.formats.keys import SigningKey
 from restante.formats.page import topic_key
 from restante.networks.keccak import keccak256
 from restante.node.durable.pool import Pool
-from restante.ports import Arrival
 from restante.rules import valid
 from restante.rules.intake import Intake, Record
 from restante.rules.pool import PoolIndex
@@ -113,7 +112,7 @@ def in_groups(size: int) -> Take:
         for at in range(0, len(found), size):
             new = intake.observe(found[at : at + size])
             if new:
-                pool.append([Arrival(arrival_ms, raw) for arrival_ms, raw in new])
+                pool.append(new)
         return intake.outcomes["accepted"]
 
     return take
@@ -127,7 +126,7 @@ def naive(found: Sequence[Record], pool: Pool) -> int:
             facts = valid.receive(raw, arrival_ms, D, keccak256)
             if facts.id not in index:
                 index.append([facts], [topic_key(D.set_id, facts.topic)], [arrival_ms])
-                pool.append([Arrival(arrival_ms, raw)])
+                pool.append([(arrival_ms, raw)])
     return len(index)
 
 

@@ -138,25 +138,26 @@ def receive(
     `id_` is its SHA-256, where that is known: most arrivals are looked up by it first.
     """
     found = _scan(raw)
+    expiry_s, ttl_s, _, data_bytes, work, raw_nonce = found
     now_s = now_ms // 1000
     # geth counts in 32 bits: with expiry < TTL the sent time wraps, and is most often far ahead.
-    birth = (found.expiry_s - found.ttl_s) & whisper.U32_MAX
-    lifetime = found.ttl_s
+    birth = (expiry_s - ttl_s) & whisper.U32_MAX
+    lifetime = ttl_s
     if birth > now_s:
         if birth - FUTURE_ALLOWANCE_S > now_s:
             raise EnvelopeRefused("future", f"sent {birth - now_s} s ahead", "disconnect")
         # What is slightly ahead must have worked for the seconds that it gains.
         lifetime += birth - now_s + 1
-    if found.expiry_s < now_s:
-        late = now_s - found.expiry_s
+    if expiry_s < now_s:
+        late = now_s - expiry_s
         if late > EXPIRED_ALLOWANCE_S:
             raise EnvelopeRefused("very-old", f"expired {late} s ago", "disconnect")
         raise EnvelopeRefused("expired", f"expired {late} s ago", "drop")
-    if GETH_OVERHEAD_BYTES + found.data_bytes > limits.WHISPER_MAX_MESSAGE_BYTES:
+    if GETH_OVERHEAD_BYTES + data_bytes > limits.WHISPER_MAX_MESSAGE_BYTES:
         raise _oversized(len(raw), params, "disconnect")
     if len(raw) > params.max_envelope_bytes:
         raise _oversized(len(raw), params, "drop")
-    zeros = whisper.leading_zeros(keccak(found.work + found.raw_nonce))
+    zeros = whisper.leading_zeros(keccak(work + raw_nonce))
     _check_work(zeros, found, lifetime, params)
     _check_own_rules(found, params)
     return _facts(raw, found, zeros, id_)
@@ -219,12 +220,7 @@ def _oversized(size_bytes: int, params: Parameters, severity: Severity) -> Envel
 
 
 def _facts(raw: bytes, found: Scanned, zeros: int, id_: bytes | None = None) -> Facts:
-    return Facts(
-        id_ or sha256(raw).digest(),
-        found.topic,
-        found.expiry_s - found.ttl_s,
-        found.expiry_s,
-        found.ttl_s,
-        (1 << (zeros + 64)) // (len(found.work) * found.ttl_s),
-        len(raw),
-    )
+    expiry_s, ttl_s, topic, _, work, _ = found
+    rank = (1 << (zeros + 64)) // (len(work) * ttl_s)
+    id_ = id_ or sha256(raw).digest()
+    return Facts(id_, topic, expiry_s - ttl_s, expiry_s, ttl_s, rank, len(raw))

@@ -33,7 +33,6 @@ from restante.durable import (
 )
 from restante.errors import InvalidEncoding, StateError
 from restante.formats import dagcbor
-from restante.ports import Arrival
 
 ID_BYTES = 16
 _HEAD = Struct(">IQ")
@@ -156,8 +155,9 @@ class Pool:
     def newest_arrival_ms(self) -> int:
         return self._newest_ms
 
-    def append(self, arrivals: Sequence[Arrival]) -> int:
-        """Add envelopes in one write and one sync; the position of the first.
+    def append(self, arrivals: Sequence[tuple[int, bytes]]) -> int:
+        """Add envelopes, each behind its time of arrival, in one write and one sync; the position
+        of the first.
 
         Durable when it returns. An arrival before the one in front of it is raised to that. On an
         error nothing was acknowledged; after one that leaves the disk's state in doubt every
@@ -255,7 +255,7 @@ class Pool:
             self._lock_fd = -1
         self._failed = True
 
-    def _records(self, arrivals: Sequence[Arrival]) -> tuple[bytes, list[int], int]:
+    def _records(self, arrivals: Sequence[tuple[int, bytes]]) -> tuple[bytes, list[int], int]:
         """The bytes of one append, each record's index word from offset 0, the last arrival."""
         parts: list[bytes] = []
         index: list[int] = []

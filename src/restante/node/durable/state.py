@@ -28,7 +28,7 @@ from restante.node.durable.pool import Pool
 from restante.node.durable.rollups import RollUps
 from restante.node.home import Home
 from restante.node.waiting import in_thread
-from restante.ports import Arrival, Engine
+from restante.ports import Engine
 from restante.rules import actions as act
 from restante.rules.actions import Action
 from restante.rules.cosign import Signed
@@ -243,7 +243,7 @@ class State:
         self._finish()
 
     def _append(self, action: act.Append) -> None:
-        first = self.pool.append([Arrival(*record) for record in action.records])
+        first = self.pool.append(action.records)
         if first != action.position:
             raise StateError(
                 f"pool position {first} where {action.position} was meant", code="pool-position"

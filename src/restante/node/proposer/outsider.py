@@ -21,7 +21,7 @@ from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
 from restante.node.wire.routes_network import HandedIn, network_part, network_reasons, sent_on
-from restante.ports import Arrival, Clock, Network
+from restante.ports import Clock, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
 from restante.rules.actions import Action
@@ -179,7 +179,7 @@ class Outsider:
         with self._fuse.guard():
             for action in actions:
                 if isinstance(action, act.Append):
-                    self._pool.append([Arrival(*record) for record in action.records])
+                    self._pool.append(action.records)
                 else:
                     others.append(action)
         return others
