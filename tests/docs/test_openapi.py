@@ -19,7 +19,7 @@ from restante.node.config import OPTIONS
 
 PATHS: dict[str, Any] = DOCUMENT["paths"]
 COMPONENTS: dict[str, Any] = DOCUMENT["components"]
-ROLES = {"validator", "proposer", "gateway"}
+ROLES = {"validator", "proposer", "gateway", "mailserver"}
 WIRE = Path(__file__).parents[2] / "src" / "restante" / "node" / "wire"
 
 # What an object of OpenAPI 3.1.0 may have (its section 4.8), as far as the file has such objects;

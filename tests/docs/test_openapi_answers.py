@@ -72,8 +72,8 @@ UNSEEN = {"400", "408", "500", "503"}
 
 @dataclass
 class Nodes:
-    """A validator with a gateway that reads its folder, and a proposer with one that reads it over
-    HTTP. `gateway` is the second, `beside` the first."""
+    """A validator with a gateway that reads its folder, a proposer with one that reads it over
+    HTTP, and a mail server alone. `gateway` is the second, `beside` the first."""
 
     home: Home
     clock: SpeedClock
@@ -205,7 +205,7 @@ def with_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Scenar
     monkeypatch.setattr(limits, "DENYLIST_LOOK_S", 0.0)
     monkeypatch.setattr(limits, "ENVELOPE_BURST", 5)
     monkeypatch.setattr(limits, "ENVELOPE_RATE_PER_S", 0.001)
-    home, outside = Home(tmp_path / "a"), Home(tmp_path / "b")
+    home, outside, mail = (Home(tmp_path / name) for name in "abc")
     any_port = {"listen.port": 0, "gateway.port": 0}
     create_node(home, "v1", {**any_port, "gateway.denylist": DENYLIST})
     (home.path / DENYLIST).touch()
@@ -222,12 +222,21 @@ def with_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Scenar
                 outside, home.path, "p1", {**any_port, "node.roles": roles, "peers": peers}
             )
             second = await run.Node.open(outside, load(outside.config, {}), no_hook, stack)
-            names = ["validator", "beside", "proposer", "gateway"]
+            values = {
+                **any_port,
+                "node.roles": ["mailserver"],
+                "network.source": "whisper",
+                "mailserver.sources": [str(home.archive)],
+                "peers": peers,
+            }
+            create_outside(mail, home.path, "m1", values)
+            third = await run.Node.open(mail, load(mail.config, {}), no_hook, stack)
+            names = ["validator", "beside", "proposer", "gateway", "mailserver"]
             nodes = Nodes(home, clock, dict(zip(names, apps, strict=True)), first.urls)
             await nodes.ask("validator", "/checkpoint", 404, "not-found")
             for role in ("proposer", "beside"):
                 await nodes.ask(role, "/readiness", 503)
-            nodes.working += [asyncio.ensure_future(node.work()) for node in (first, second)]
+            nodes.working += [asyncio.ensure_future(node.work()) for node in (first, second, third)]
             try:
                 await scenario(nodes)
             finally:
@@ -397,7 +406,8 @@ async def hand_in(nodes: Nodes) -> None:
         await nodes.ask(role, "/envelopes", 413, "body-too-large", content=large)
         await nodes.ask(role, "/envelopes", 422, content=b"")
         await nodes.ask(role, "/envelopes", 429, "rate", content=raw)
-    await nodes.ask("gateway", "/envelopes", 405, "method", content=raw)
+    for role in ("gateway", "mailserver"):
+        await nodes.ask(role, "/envelopes", 405, "method", content=raw)
     asked = {role: await nodes.send(role, "GET", "/envelopes") for role in ROLES}
     found = {role: response.status_code for role, response in asked.items()}
     assert found == {"validator": 404, "proposer": 405, "gateway": 404}
@@ -414,6 +424,7 @@ async def ask_how_it_is(nodes: Nodes) -> None:
     for role in ("validator", "proposer"):
         assert (await nodes.ask(role, "/peers", 200)).json() == {"enode": "", "peers": []}
         await nodes.ask(role, "/peers", 403, "not-local", address="192.0.2.1")
+    assert (await nodes.ask("mailserver", "/peers", 200)).json()["enode"].startswith("enode://")
     windows = (await nodes.ask("validator", "/windows?since=1", 200)).json()["windows"]
     assert windows[0]["window"] == 1
     await nodes.ask("validator", "/windows?since=x", 400, "parameter")

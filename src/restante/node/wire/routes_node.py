@@ -137,8 +137,8 @@ def common_routes(
             response = error_response(
                 405,
                 "method",
-                "a gateway takes no envelopes",
-                "this is a gateway; post to the validator's port",
+                "no envelopes are handed in here",
+                "post to the port of a validator or a proposer",
             )
             response.headers["Allow"] = "GET, HEAD"
             return response
