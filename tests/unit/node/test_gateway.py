@@ -306,7 +306,7 @@ def test_a_gateway_says_where_envelopes_are_taken() -> None:
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
             response = await client.post("/envelopes", content=b"x")
             assert (response.status_code, response.json()["code"]) == (405, "method")
-            assert "validator's port" in response.json()["hint"]
+            assert "a validator or a proposer" in response.json()["hint"]
 
     go(scenario())
 
