@@ -240,7 +240,7 @@ def test_work_below_its_floor_is_not_given_until_it_lowers_it(relay: Relay) -> N
     exact = one.pow(NOW_S)
     demanding = peer(relay, pow=exact * 1.0000001)
     assert given_to(demanding, relay) == []
-    demanding.demands(relay, exact, None)
+    demanding.demands(exact, None)
     assert given_to(demanding, relay) == [raw]
     assert given_to(peer(relay, pow=exact), relay) == [raw]
 
@@ -251,9 +251,9 @@ def test_topics_outside_its_filter_are_not_given_until_it_widens(relay: Relay) -
     accepted(relay, other)
     one = peer(relay, bloom=bloom.of_topics([b"wxyz"]))
     assert given_to(one, relay) == [other]
-    one.demands(relay, None, bloom.of_topics([b"abcd"]))
+    one.demands(None, bloom.of_topics([b"abcd"]))
     assert given_to(one, relay) == [abcd]
-    one.demands(relay, None, 0)
+    one.demands(None, 0)
     third = envelope(b"third", now_s=NOW_S)
     accepted(relay, third)
     assert given_to(one, relay) == []
@@ -344,6 +344,44 @@ def test_looks_are_bounded_and_go_on_where_they_stopped(relay: Relay) -> None:
         assert looked <= 3
         got += given
     assert got == raws
+
+
+def test_what_waits_leaves_half_of_the_looks_to_what_is_new(relay: Relay) -> None:
+    one = peer(relay)
+    later, fresh = some(8, now_s=NOW_S + 5), some(2)
+    for raw in later:
+        adopted(relay, raw)
+    assert given_to(one, relay) == []
+    for raw in fresh:
+        accepted(relay, raw)
+    assert one.packet(relay, (NOW_S, NOW_S), 4, 0.0) == (fresh, 4)
+    due_s, got = NOW_S + 5, []
+    for _ in range(4):  # in their turn, all of them
+        got += one.packet(relay, (due_s, due_s), 4, 0.0)[0]
+    assert sorted(got) == sorted(later)
+
+
+def test_what_lives_is_looked_through_anew_as_often_as_a_peer_pays_for(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SHH_REWIND_LOOKS", 20)
+    monkeypatch.setattr(limits, "SHH_REWIND_LOOKS_PER_S", 10)
+    one, raws = peer(relay), some(10)
+    for raw in raws:
+        one_live = accepted(relay, raw)
+        one_live.knows = EVERYBODY  # so that a look is all that it costs
+
+    def looks(at_s: float) -> int:
+        one.demands(None, 0)
+        one.demands(None, bloom.FULL)
+        return one.packet(relay, (NOW_S, NOW_S), 1000, at_s)[1]
+
+    assert [looks(0.0) for _ in range(5)] == [10, 10, 10, 0, 0]
+    fresh = envelope(b"fresh", now_s=NOW_S)
+    accepted(relay, fresh)
+    assert given_to(one, relay) == [fresh]  # what is new is not kept from it
+    assert one.packet(relay, (NOW_S, NOW_S), 1000, 1.0)[1] == 0
+    assert one.packet(relay, (NOW_S, NOW_S), 1000, 1.1)[1] == 11  # its word still holds
 
 
 def test_what_waits_for_one_peer_is_bounded(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from restante.networks.whisper import bloom, messages
 from restante.networks.whisper.messages import Status
 from restante.networks.whisper.network import WhisperNetwork
 from restante.networks.whisper.network_talk import MailPeer
+from restante.networks.whisper.peer import PeerState
 from restante.rules.valid import DefaultParameters
 from shh_peer import (
     Judge,
@@ -206,9 +208,6 @@ def test_sending_says_for_how_many_peers_it_was_queued() -> None:
         network = await listening(1)
         async with closing(network):
             raw = envelope()
-            with pytest.raises(Unavailable) as caught:
-                network.send(raw)
-            assert caught.value.code == "no-peer"
             all_ = await raw_peer(network, 2)
             await raw_peer(network, 3, Status(bloom=bloom.of_topics([b"wxyz"])))
             await raw_peer(network, 4, Status(pow=1000.0))
@@ -350,6 +349,54 @@ def test_more_peers_than_wanted_are_refused() -> None:
             third = await raw_peer(network, 4, None)
             assert (await third.until_left()).code == "too-many-peers"
             assert network.status()["peers"] == 2
+
+    run(test)
+
+
+def test_a_ticks_looks_are_shared_in_turn_and_others_have_theirs_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "SHH_TICK_LOOKS", 10)
+    monkeypatch.setattr(limits, "SHH_TICK_LOOKS_ALL", 20)
+    monkeypatch.setattr(limits, "SHH_TICK_BUSY_S", 0.0)
+
+    async def test() -> None:
+        network = await listening(1)
+        async with closing(Judge(network)):
+            first = await raw_peer(network, 2)
+            first.give(*envelopes(50))
+            await until(lambda: network.status()["relay"]["envelopes"] == 50)
+            served: list[int] = []
+            turns = 0
+            packet = PeerState.packet
+
+            def noted(state: PeerState, *rest: Any) -> tuple[list[bytes], int]:
+                raws, looked = packet(state, *rest)
+                if looked:
+                    served.extend((state.slot, turns))
+                return raws, looked
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            monkeypatch.setattr(PeerState, "packet", noted)
+            counting = asyncio.create_task(count())
+            joined = [RawPeer() for _ in range(5)]
+            await asyncio.gather(
+                *(each.dial(network, n, FULL_NODE) for n, each in enumerate(joined, 3))
+            )
+            await until(lambda: all(len(each.envelopes) == 50 for each in joined))
+            counting.cancel()
+            slots, at_turn = served[::2], served[1::2]
+            assert len(set(at_turn)) == len(at_turn)  # never two within one turn of the loop
+            for slot in set(slots):
+                at = [index for index, each in enumerate(slots) if each == slot]
+                for one, next_ in pairwise(at):
+                    both = set(slots[:one]) & set(slots[next_:]) - {slot}
+                    assert both <= set(slots[one:next_])
 
     run(test)
 
@@ -622,6 +669,12 @@ def test_several_peers_word_that_our_clock_is_off_is_told_and_one_peers_is_not()
             one.send(messages.RESPONSE, complaint)
             await until(lambda: network.status()["clock"]["complaints"] == 1)
             assert row_of(network, 2)["told"] == {"out-of-time": 1, "refused": 0}
+            assert network.reasons() == []
+            other.send(messages.RESPONSE, complaint)
+            await until(lambda: network.status()["clock"]["complaints"] == 2)
+            [(code, words)] = network.reasons()
+            assert code == "network-clock"
+            assert words.startswith("2 Whisper peers say")
 
     run(test)
 
@@ -663,12 +716,6 @@ def test_requests_for_mail_reach_the_service_at_a_rate(monkeypatch: pytest.Monke
 
     run(test)
 
-            assert network.reasons() == []
-            other.send(messages.RESPONSE, complaint)
-            await until(lambda: network.status()["clock"]["complaints"] == 2)
-            [(code, words)] = network.reasons()
-            assert code == "network-clock"
-            assert words.startswith("2 Whisper peers say")
 
 def test_mail_that_nobody_asked_for_and_unknown_codes_are_passed_over() -> None:
     async def test() -> None:

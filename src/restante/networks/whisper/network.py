@@ -244,12 +244,26 @@ class WhisperNetwork:
                 pass
             self._wake.clear()
             self._relay.expire(self._clock.now_ms() // 1000)
-            busy = [self._serve(peer) for peer in self._talk.peers]
-            pause_s = limits.SHH_TICK_BUSY_S if any(busy) else limits.SHH_TICK_S
+            more = await self._serve_all()
+            pause_s = limits.SHH_TICK_BUSY_S if more else limits.SHH_TICK_S
 
-    def _serve(self, peer: Peer) -> bool:
-        """Give a peer what there is for it, within one tick's bounds; whether there is more."""
-        state, looks = peer.state, limits.SHH_TICK_LOOKS
+    async def _serve_all(self) -> bool:
+        """Serve peers in turn, with a turn for everybody else after each; those that one tick does
+        not reach are the first of the next. Whether there is more for anybody."""
+        looks, more = limits.SHH_TICK_LOOKS_ALL, False
+        for peer in sorted(self._talk.peers, key=lambda each: each.served_s):
+            if looks <= 0:
+                return True
+            if not peer.gone:
+                peer.served_s = monotonic()
+                looks -= self._serve(peer, min(looks, limits.SHH_TICK_LOOKS))
+                more = more or peer.state.behind(self._relay)
+            await asyncio.sleep(0)
+        return more
+
+    def _serve(self, peer: Peer, most: int) -> int:
+        """Give a peer what there is for it, within one tick's bounds; how many were looked at."""
+        state, looks = peer.state, most
         before = state.bytes_out
         while looks > 0 and state.bytes_out - before < limits.SHH_TICK_BYTES:
             if peer.backlog_bytes > limits.SHH_BACKLOG_BYTES:
@@ -259,7 +273,7 @@ class WhisperNetwork:
             if not raws:
                 break
             peer.send(messages.ENVELOPES, whisper.assemble_packet(raws))
-        return state.behind(self._relay)
+        return most - looks
 
     async def _watch_clock(self) -> None:
         """Tell the operator when our clock begins to seem off, and when it does no more."""

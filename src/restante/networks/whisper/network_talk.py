@@ -156,10 +156,10 @@ class Talk:
         state = peer.state
         cost = _IDLE_MESSAGE
         if code == messages.POW:
-            state.demands(self.relay, messages.parse_pow(payload), None)
+            state.demands(messages.parse_pow(payload), None)
             cost = _NEW_DEMAND
         elif code == messages.BLOOM:
-            state.demands(self.relay, None, messages.parse_bloom(payload))
+            state.demands(None, messages.parse_bloom(payload))
             cost = _NEW_DEMAND
         elif code == messages.RATE_LIMITS:
             state.limited(messages.parse_rate_limits(payload))

@@ -59,6 +59,8 @@ class PeerState:
         self.useless = Budget(limits.SHH_USELESS_PER_S, limits.SHH_USELESS_BURST, now_s)
         self.requests = Budget(limits.SHH_REQUESTS_PER_S, limits.SHH_REQUESTS_BURST, now_s)
         self.cursor = relay.start
+        self._rewind = False
+        self._rewinds = Budget(limits.SHH_REWIND_LOOKS_PER_S, limits.SHH_REWIND_LOOKS, now_s)
         self.held: list[Live] = []
         self.got = self.new = self.repeats = self.sent = 0
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
@@ -83,9 +85,9 @@ class PeerState:
         of_us = [rate for rate in rates[:2] if rate]
         self._packets_per_s = float(min(of_us)) if of_us else 0.0
 
-    def demands(self, relay: Relay, pow_: float | None, bloom_: int | None) -> None:
+    def demands(self, pow_: float | None, bloom_: int | None) -> None:
         """Take a new floor or filter, at once (geth gives ten seconds); what it did not want
-        before and now may want, it is offered again."""
+        before and now may want, it is offered again, as often as its budget pays for."""
         wider = False
         if pow_ is not None:
             wider = pow_ < self.pow
@@ -93,9 +95,7 @@ class PeerState:
         if bloom_ is not None:
             wider = wider or bool(bloom_ & ~self.bloom)
             self.bloom = bloom_
-        if wider:
-            self.cursor = relay.start
-            self.held.clear()  # they stand in the log
+        self._rewind = self._rewind or wider
 
     def stance(self, live: Live, earliest_s: int, latest_s: int) -> int:
         """GIVE, LATER or NEVER: whether this peer is given an envelope when its clock reads
@@ -125,15 +125,22 @@ class PeerState:
         """
         if self.status is None or now_s < self._next_packet_s:
             return [], 0
+        if self._rewind and self._rewinds.spend(max(0, self.cursor - relay.start), now_s):
+            self._rewind = False
+            self.cursor = relay.start
+            self.held.clear()  # they stand in the log
         raws: list[bytes] = []
         room = limits.SHH_PACKET_BYTES
-        held, self.held = self.held, []
+        held = self.held[: (looks + 1) // 2]
+        rest = self.held[len(held) :]
+        self.held = []
         looked = 0
-        for looked, live in enumerate(held, 1):
-            if looked > looks or room <= 0:
-                self.held += held[looked - 1 :]
-                break
-            room -= self._consider(live, clock_s, raws)
+        while looked < len(held) and room > 0:
+            room -= self._consider(held[looked], clock_s, raws)
+            looked += 1
+        # Where there was room, those that still have to wait go behind what was not looked at.
+        rest = held[looked:] + rest
+        self.held = rest + self.held if room > 0 else self.held + rest
         cursor = max(self.cursor, relay.start)
         while looked < looks and room > 0 and cursor < relay.stop:
             room -= self._consider(relay.log[cursor - relay.start], clock_s, raws)

@@ -43,6 +43,8 @@ class Peer:
         self.witness = Witness(now_s)
         self.since_s = since_ms // 1000
         self.began_s = now_s
+        self.served_s = now_s
+        """When it was given what there was for it; monotonic, like `began_s`."""
         self.gone = False
         """Whether nothing more is heard of it, or said to it."""
         self.over = asyncio.Event()
