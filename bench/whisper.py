@@ -7,7 +7,8 @@ the other: a wnode that only relays, a wnode that archives (its mail server: Lev
 baseline), and ours (`restante up`, n = 1, whose pool is durable). Parts:
 
     ingest     CPU of the receiver for a new envelope: packets of 100 and 1, pools that hold 10^3
-               and 10^5 before, bursts of 3,000 and 30,000, 284 bytes of data and sizes of traffic
+               and 10^5 before, bursts of 3,000 and 30,000; 284 bytes of data and random topics,
+               or sizes and as many topics as in traces/whisper (real wnodes' traffic)
     sustained  the same for --sustained-s, everything that a node does besides included; the pool
                is held at its size by a rate and a TTL
     relay      the same with 1 and 4 peers that listen: what each peer more costs
@@ -96,11 +97,11 @@ class Found:
 
 
 @cache
-def recorded_bytes() -> list[int]:
-    """Bytes of data of each envelope in a recording of real wnodes' traffic."""
+def recorded() -> tuple[list[int], int]:
+    """Bytes of data of each envelope in a recording of real wnodes' traffic, and its topics."""
     with gzip.open(TRACE, "rt") as lines:
-        raws = [bytes.fromhex(json.loads(line)["rlp"]) for line in lines]
-    return [len(whisper.parse(raw).data) for raw in raws]
+        found = [whisper.parse(bytes.fromhex(json.loads(line)["rlp"])) for line in lines]
+    return [len(each.data) for each in found], len({each.topic for each in found})
 
 
 # --- one measurement ----------------------------------------------------------------------------
@@ -116,19 +117,24 @@ class Sender:
 
     def make(self, count: int, ttl_s: int = TTL_S) -> None:
         """So many, before anything is measured."""
-        sizes = [DATA_BYTES]
+        sizes, topics = [DATA_BYTES], 0
         if self._sizes == "traffic":
-            sizes = random.Random(SEED).choices(recorded_bytes(), k=count)
-        made = {"count": count, "sizes": sizes, "ttl": ttl_s, "pow": POW}
+            found, topics = recorded()
+            sizes = random.Random(SEED).choices(found, k=count)
+        made = {"count": count, "sizes": sizes, "topics": topics, "ttl": ttl_s, "pow": POW}
         self.peer.ask("make", within_s=GIVE_UP_S, **made)
 
     def send(self, packet: int) -> None:
         """All that were made last."""
+        self._stays()
         peer = self._target.enode[8:136]
         self.peer.ask("blast", peer=peer, per_packet=packet, within_s=GIVE_UP_S)
 
     def wait(self, count: int) -> None:
         self._target.wait(count, self.peer)
+        self._stays()
+
+    def _stays(self) -> None:
         assert not self.peer.all("lost"), self.peer.all("lost")
 
 
