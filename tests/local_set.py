@@ -96,6 +96,7 @@ class FakeNetwork:
     def __init__(self, clock: SpeedClock) -> None:
         self.connected = True
         self.sent: list[bytes] = []
+        self.resumed: list[bytes] = []
         self.verdicts: list[Verdict] = []
         self._clock = clock
         self._queue: asyncio.Queue[list[Arrival]] = asyncio.Queue()
@@ -114,6 +115,9 @@ class FakeNetwork:
     def send(self, raw: bytes) -> int:
         self.sent.append(raw)
         return 1
+
+    def resume(self, raws: Sequence[bytes]) -> None:
+        self.resumed += raws
 
     def status(self) -> dict[str, Any]:
         return {}

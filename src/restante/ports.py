@@ -116,8 +116,13 @@ class Network(Protocol):
         ...
 
     def send(self, raw: bytes) -> int:
-        """Queue an envelope for the network's peers: for how many. Raises Unavailable when there
-        is none."""
+        """Queue an envelope for the network's peers: for how many. 0 where none is there and it
+        goes out when one comes; raises Unavailable where it never will."""
+        ...
+
+    def resume(self, raws: Sequence[bytes]) -> None:
+        """Envelopes that were durable before this network was there, oldest first: where peers
+        relay, what still lives of them goes to those that come."""
         ...
 
     def status(self) -> dict[str, Any]:

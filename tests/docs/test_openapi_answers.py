@@ -400,7 +400,8 @@ async def hand_in(nodes: Nodes) -> None:
     for role in ("validator", "proposer"):
         for _ in range(2):
             response = await nodes.ask(role, "/envelopes", 202, content=raw)
-            assert response.json() == {"id": sha256(raw).hexdigest(), "peers": 0}
+            id_ = sha256(raw).hexdigest()
+            assert response.json() == {"id": id_, "peers": 0, "waits": False}
         await nodes.ask(role, "/envelopes", 422, "rlp-not-list", content=b"junk")
         large = bytes(nodes.home.read_descriptor().max_envelope_bytes + 1)
         await nodes.ask(role, "/envelopes", 413, "body-too-large", content=large)

@@ -120,6 +120,39 @@ def test_wnodes_come_to_a_node_that_listens(tmp_path: Path) -> None:
         assert texts(home / "policy", gateway) == ["through you"]
 
 
+def test_what_is_posted_while_nobody_is_there_goes_to_who_comes_also_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    home, url, _ = make_node(tmp_path)
+    port = free_ports(1)[0]
+    arguments = ("--network", "whisper", "--whisper-port", str(port))
+
+    def post(process: Process, text: str) -> str:
+        """What `restante post` says."""
+        posted = ("post", text, "--node", process.url, "--topic", TOPIC, "--ttl", "300")
+        code, out, errors = restante(*posted, **PASSWORD)
+        assert code == 0, errors
+        return out
+
+    process = Process.start(home, url, arguments=arguments)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(running([process]))
+        process.wait_ready()
+        enode = process.status()["network"]["enode"]
+        assert "goes out when one comes" in post(process, "to whom it may concern")
+        with wnode.chat(enode) as first:
+            first.wait_shown("to whom it may concern")
+        until(lambda: process.status()["network"]["peers"] == 0)
+        post(process, "posted a moment before the crash")
+        process.kill()
+        again = Process.start(home, url, arguments=arguments)
+        stack.enter_context(running([again]))
+        again.wait_ready()
+        with wnode.chat(enode) as second:
+            second.wait_shown("posted a moment before the crash")
+            second.wait_shown("to whom it may concern")
+
+
 @pytest.mark.slow
 def test_a_proposer_and_four_validators_each_behind_a_wnode_of_its_own(tmp_path: Path) -> None:
     """They seal what a sixth posts; none of ours knows another's wnode."""

@@ -103,6 +103,8 @@ class Target:
             words.append("handed in")
             if found.get("peers"):
                 words.append(f"sent on to {found['peers']} peers")
+            elif found.get("waits"):
+                words.append("no peer now: it goes out when one comes, while it lives")
             to["node_peers"] = int(found.get("peers", 0))
         if self.others:
             to["others"] = hand_to_others(self.others, raw)

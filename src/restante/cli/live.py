@@ -114,6 +114,8 @@ class Live:
         Raises Unavailable `no-peer` when none is there any more.
         """
         before = {row["node_id"]: row["sent"] for row in self._here()}
+        if not before:
+            raise Unavailable("no Whisper peer is connected any more", code="no-peer")
         queued = self.network.send(raw)
         with suppress(TimeoutError):
             async with asyncio.timeout(limits.LIVE_CONNECT_S):

@@ -130,6 +130,9 @@ class TraceNetwork:
         self._wake.set()
         return 0
 
+    def resume(self, raws: Sequence[bytes]) -> None:
+        pass
+
     def status(self) -> dict[str, Any]:
         return {}
 

@@ -157,7 +157,7 @@ def test_pool_and_bodies(tmp_path: Path) -> None:
         raws = [local.envelope(number) for number in range(5)]
         for raw in raws:
             response = await client.post("/envelopes", content=raw)
-            handed = {"id": sha256(raw).hexdigest(), "peers": 1}
+            handed = {"id": sha256(raw).hexdigest(), "peers": 1, "waits": False}
             assert (response.status_code, response.json()) == (202, handed)
         page = PoolPage.parse((await client.get("/pool?after=1&limit=2")).content)
         assert page.ids == tuple(sha256(raw).digest() for raw in raws[1:3])

@@ -135,10 +135,10 @@ class WhisperNetwork:
 
     def send(self, raw: bytes) -> int:
         """Queue an envelope for each peer that takes it (its PoW, its filter, 1 MiB), and relay it
-        to those that come while it lives. 0 for what is none, or has expired."""
-        peers = list(self._talk.peers)
-        if self._talk.closing or not peers:
-            raise Unavailable("no Whisper peer is connected now", code="no-peer")
+        to those that come while it lives. 0 for what is none, or has expired, and where no peer is.
+        """
+        if self._talk.closing:
+            raise Unavailable("the Whisper network is closed", code="no-peer")
         id_ = sha256(raw).digest()
         live = self._relay.known.get(id_)
         if live is None or live.waits:
@@ -149,8 +149,16 @@ class WhisperNetwork:
         clock_s = self._peers_clock_s()
         return sum(
             peer.state.stance(live, *clock_s) != NEVER or bool(live.knows & peer.state.bit)
-            for peer in peers
+            for peer in self._talk.peers
         )
+
+    def resume(self, raws: Sequence[bytes]) -> None:
+        """See ports.Network: what peers have brought meanwhile is theirs."""
+        for raw in raws:
+            id_ = sha256(raw).digest()
+            if id_ not in self._relay.known and not self._relay.is_faded(id_):
+                self._relay.adopt(Live(id_, raw))
+        self._wake.set()
 
     def status(self) -> dict[str, Any]:
         """What an operator asks first, and JSON can say."""

@@ -17,10 +17,11 @@ from restante.formats.whisper import Keccak
 from restante.node.durable.fuse import Fuse
 from restante.node.durable.pool import Pool
 from restante.node.proposer.follower import Follower
+from restante.node.relaying import relay_again
 from restante.node.validator.proposing import Round, Surroundings
 from restante.node.waiting import retries, start, until
 from restante.node.wire.peers import Peers
-from restante.node.wire.routes_network import HandedIn, network_part, network_reasons, sent_on
+from restante.node.wire.routes_network import HandedIn, network_part, network_reasons
 from restante.ports import Clock, Network
 from restante.rules import actions as act
 from restante.rules import valid, window
@@ -80,6 +81,8 @@ class Outsider:
             tasks.create_task(self._fuse.watch())
             if network is not None:
                 tasks.create_task(self._observe(network))
+                now_ms = self._clock.now_ms()
+                tasks.create_task(relay_again(network, self._pool, self.index, self.d, now_ms))
             base = await self._follower.start()
             self.base, self._reached_ms = base, self._clock.now_ms()
             tasks.create_task(self._follow(base))
@@ -90,7 +93,7 @@ class Outsider:
         now_ms = self._clock.now_ms()
         facts = valid.receive(raw, now_ms, self.d, self._keccak)
         self._persist(self._observed([(now_ms, raw)]))
-        return HandedIn(facts.id, sent_on(self._network, raw))
+        return HandedIn.of(facts.id, self._network, raw)
 
     # --- loops ------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from restante.formats.segment import Segment
 from restante.formats.whisper import Keccak
 from restante.node.durable.fuse import Fuse
 from restante.node.durable.state import State
+from restante.node.relaying import relay_again
 from restante.node.validator.alone import Alone
 from restante.node.validator.journal import Journal
 from restante.node.validator.own_rounds import OwnRounds
@@ -118,6 +119,8 @@ class ValidatorNode:
                 tasks.create_task(self._rounds.after_grace(self._proposer))
             if network is not None:
                 tasks.create_task(self._observe(network))
+                pool, index, now_ms = self.state.pool, self.machine.index, self.clock.now_ms()
+                tasks.create_task(relay_again(network, pool, index, self.d, now_ms))
 
     # --- what comes in ----------------------------------------------------------------------
 

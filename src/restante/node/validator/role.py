@@ -22,7 +22,7 @@ from restante.node.validator.watch import Watch
 from restante.node.waiting import Stopped, in_thread, retries
 from restante.node.wire.reception import Reception
 from restante.node.wire.routes_archive import ArchiveReader, archive_routes
-from restante.node.wire.routes_network import HandedIn, network_part, network_reasons, sent_on
+from restante.node.wire.routes_network import HandedIn, network_part, network_reasons
 from restante.node.wire.routes_node import NodeRoutes
 from restante.ports import Network, Store
 from restante.rules import actions as act
@@ -136,7 +136,7 @@ class Validating:
 
     def hand_in(self, raw: bytes) -> HandedIn:
         """Pool an envelope durably, and send it on to the network. Raises as the node."""
-        return HandedIn(self.node.hand_in(raw), sent_on(self._network, raw))
+        return HandedIn.of(self.node.hand_in(raw), self._network, raw)
 
     def routes(self) -> list[BaseRoute]:
         """Everything that this validator answers."""

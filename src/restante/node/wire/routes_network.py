@@ -15,21 +15,24 @@ from restante.ports import Network
 
 
 class HandedIn(NamedTuple):
-    """id: of an envelope that is pooled durably; peers: of the network that it was queued for."""
+    """id: of an envelope that is pooled durably; peers: of the network that it was queued for;
+    waits: whether no peer is there now, and it goes out when one comes."""
 
     id: bytes
     peers: int
+    waits: bool = False
 
-
-def sent_on(network: Network | None, raw: bytes) -> int:
-    """How many of the network's peers it was queued for. With none it is pooled all the same, and
-    R7 takes it to the other validators."""
-    if network is None:
-        return 0
-    try:
-        return network.send(raw)
-    except Unavailable:
-        return 0
+    @classmethod
+    def of(cls, id_: bytes, network: Network | None, raw: bytes) -> "HandedIn":
+        """Send what is pooled on to the network. Where that cannot be, R7 takes it to the other
+        validators all the same."""
+        if network is None:
+            return cls(id_, 0)
+        try:
+            peers = network.send(raw)
+        except Unavailable:
+            return cls(id_, 0)
+        return cls(id_, peers, waits=not network.connected)
 
 
 def network_part(network: Network | None) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def common_routes(
             )
         raw = await read_body(request, max_envelope_bytes)
         done = hand_in(raw)
-        return _json({"id": done.id.hex(), "peers": done.peers}, 202)
+        return _json({"id": done.id.hex(), "peers": done.peers, "waits": done.waits}, 202)
 
     return [
         Route("/status", show, methods=["GET"]),
