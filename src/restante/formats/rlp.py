@@ -89,7 +89,12 @@ def split_list(data: bytes, *, max_items: int) -> list[bytes]:
     while pos < end:
         if len(items) == max_items:
             _fail("rlp-items", f"more than {max_items} items")
-        _, stop, _ = _span(data, pos, end)
+        stop = 0
+        if data[pos] == 0xF9 and pos + 3 <= end and data[pos + 1]:
+            # A list of 256 bytes to 64 KiB, as nearly every envelope is.
+            stop = pos + 3 + (data[pos + 1] << 8 | data[pos + 2])
+        if not pos < stop <= end:
+            _, stop, _ = _span(data, pos, end)
         items.append(data[pos:stop])
         pos = stop
     return items

@@ -171,6 +171,25 @@ def test_limits_hold() -> None:
     assert len(rlp.split_list(b"\xc3\x01\x01\x01", max_items=3)) == 3
 
 
+def test_lists_with_16_bits_of_length_are_split_strictly() -> None:
+    """They have a way of their own, which must refuse what the other refuses."""
+    sizes = (55, 56, 255, 256, 257, 65_535, 65_536)
+    parts = [rlp.list_header(size) + b"\x01" * size for size in sizes]
+    whole = b"".join(parts)
+    assert rlp.split_list(rlp.list_header(len(whole)) + whole, max_items=7) == parts
+    for inside, code in [
+        (b"\xf9", "rlp-truncated"),
+        (b"\xf9\x01", "rlp-truncated"),
+        (b"\xf9\x01\x00", "rlp-truncated"),
+        (b"\xf9\x01\x00" + bytes(255), "rlp-truncated"),
+        (b"\xf9\x00\xff" + bytes(255), "rlp-noncanonical"),
+        (b"\x01\xf9\x00\x00", "rlp-noncanonical"),
+    ]:
+        with pytest.raises(InvalidEncoding) as caught:
+            rlp.split_list(rlp.list_header(len(inside)) + inside, max_items=9)
+        assert caught.value.code == code
+
+
 @given(st.integers(0, 2**64 - 1))
 def test_integers_come_back(value: int) -> None:
     assert rlp.to_uint(rlp.encode_uint(value), 8) == value
