@@ -236,8 +236,8 @@ class TileReader:
         if not 0 <= size <= limits.TREE_SIZE_MAX:
             raise InvalidEncoding("a tree of that size is not supported")
         self.size = size
+        self.root = root
         self._get = get
-        self._root = root
         self._tiles: dict[Tile, list[list[bytes]]] = {}
         # Full tiles of level 0 are nobody's parents: the oldest make room, memory stays bounded.
         self._leaf_tiles: dict[Tile, list[list[bytes]]] = {}
@@ -266,7 +266,7 @@ class TileReader:
             return known
         # Walk up to a verified tile, then verify downwards: no recursion, at most five levels.
         chain = [tile]
-        while self._root is not None:
+        while self.root is not None:
             last = chain[-1]
             parent = tile_of(last.level + 1, last.n // WIDTH, self.size)
             if parent in self._tiles:
@@ -275,7 +275,7 @@ class TileReader:
         levels: list[list[bytes]] = []
         for each in reversed(chain):
             levels = self._read(each)
-            if self._root is not None:
+            if self.root is not None:
                 parent = tile_of(each.level + 1, each.n // WIDTH, self.size)
                 if levels[-1][0] != self._tiles[parent][0][each.n % WIDTH]:
                     raise VerificationFailed(f"{each.path} is not under the root", code="tile")
@@ -296,7 +296,7 @@ class TileReader:
             tile = tile_of(tile_level, (index << height) // WIDTH, self.size)
             return edge[tile][height][index - (tile.n * WIDTH >> height)]
 
-        if tree.frontier_at(self.size, at).root() != self._root:
+        if tree.frontier_at(self.size, at).root() != self.root:
             raise VerificationFailed("the tiles do not give the checkpoint's root", code="tile")
         self._tiles.update(edge)
         self._edge_checked = True

@@ -23,6 +23,8 @@ from restante.networks.keccak import keccak256
 from restante.node import adapters
 from restante.node.backup import refuse_restored
 from restante.node.config import Config
+from restante.node.durable.adopting import Adopting
+from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.pool import ID_BYTES, Pool
 from restante.node.durable.refill import make_refill
 from restante.node.durable.state import State
@@ -212,8 +214,10 @@ class Node:
         client = open_client()
         stack.push_async_callback(client.aclose)
         peers = Peers(d, self._peer_urls(key.name), client, self._clock)
-        # What counts for *new* must be here before anything is judged.
         policy = home.read_policy(d)
+        others = Elsewhere(d, policy, state, peers, stores, "adopting")
+        await Adopting(d, state, others, self._clock).run()
+        # What counts for *new* must be here before anything is judged.
         refill = make_refill(d, policy, state, peers, stores)
         await refill.recent()
         proposing = "proposer" in config.list_("node.roles")

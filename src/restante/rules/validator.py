@@ -14,6 +14,7 @@ from restante.formats.keys import SigningKey
 from restante.formats.level import Span
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal, accept_statement
 from restante.formats.segment import Segment
+from restante.formats.tree import Frontier
 from restante.formats.whisper import Keccak
 from restante.rules import actions as act
 from restante.rules import commit, decide, freeze, window
@@ -33,7 +34,10 @@ class Restored:
 
     freezes: dict[int, int] = field(default_factory=dict)
     accepts: Iterable[act.Accept] = ()
+    adopted: Frontier = Frontier.EMPTY
+    """The tree that was taken over from k (R6, `rules/adopt`)."""
     entries: Iterable[bytes] = ()
+    """Those after `adopted`."""
     recent: Iterable[tuple[int, Sequence[bytes]]] = ()
     cosigned: Signed | None = None
     engine_slot: int = 0
@@ -69,7 +73,7 @@ class Validator:
             self.intake.restore(arrival_ms, raw)
         self.freezes = dict(restored.freezes)
         self.last_frozen = max(self.freezes, default=d.first_window - 1)
-        self.base = Base(d)
+        self.base = Base(d, restored.adopted)
         self.cosigner = Cosigner(d, key, restored.cosigned)
         self._restore_log(restored)
         self.rollups = PendingRollUps(d, self.base.window)
@@ -86,6 +90,8 @@ class Validator:
 
     def _restore_log(self, restored: Restored) -> None:
         recent = dict(restored.recent)
+        for w in sorted(w for w in recent if w < self.base.window):
+            self.base.remember(w, recent[w])
         for entry in restored.entries:
             self.base.advance(entry, recent.get(self.base.window, ()))
             self._grown()

@@ -177,14 +177,19 @@ class Archive:
         """
         if index != self._size:
             raise ValueError(f"entry {index} appended to a log of {self._size}")
-        stop = index + len(entries)
         paths = []
-        for n, width in tiles.bundles_for_growth(index, stop):
+        for n, width in tiles.bundles_for_growth(index, index + len(entries)):
             path = tiles.entries_path(n, width)
             data = self._bundle(n, width, index, entries, tiles.entries_path)
             self._write(path, data, "archive.entries")
             paths.append(path)
-        leaves = [tree.leaf_hash(entry) for entry in entries]
+        grown = self.append_leaves([tree.leaf_hash(entry) for entry in entries])
+        return Changes(tuple(paths)) | grown
+
+    def append_leaves(self, leaves: Sequence[bytes]) -> Changes:
+        """Grow the tree alone, as `append_entries` does: of entries that are below the floor."""
+        index, paths = self._size, []
+        stop = index + len(leaves)
         files, _ = tiles.grow(index, leaves, self._read_whole)
         for path in reversed(files):
             self._write(path, files[path], "archive.tile")
@@ -194,6 +199,14 @@ class Archive:
         kept = {p: d for p, d in self._edge.items() if p in edge}
         self._edge = kept | {p: d for p, d in files.items() if p in edge}
         return Changes(tuple(paths), tuple(self._drop_partials(index, stop)))
+
+    def raise_floor(self, window: int) -> None:
+        """Keep nothing below a window any more; what is there goes with the next releases."""
+        index, floor = self.segments.index, self.floor
+        if window > floor:
+            if index.mark("released") is None:
+                index.set_mark("released", floor)
+            index.set_mark("floor", window)
 
     def put_checkpoint(self, note: bytes) -> Changes:
         """Replace the checkpoint; everything that it covers is there already."""

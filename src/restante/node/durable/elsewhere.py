@@ -106,7 +106,7 @@ class Elsewhere:
         self._d = d
         self._policy = policy
         self._state = state
-        self._peers = [PeerHolder(peers, name) for name in peers.names]
+        self.peers = [PeerHolder(peers, name) for name in peers.names]
         self._stores = [StoreHolder(store) for store in stores]
         self._own = OwnHolder(state.archive)
         self._spool = Spool(state.archive.spool / name)
@@ -118,48 +118,54 @@ class Elsewhere:
     @property
     def has_peers(self) -> bool:
         """Whether there is anybody else."""
-        return bool(self._peers)
+        return bool(self.peers)
 
     # --- called on the event loop
 
     async def batch(self, window: int, cid: bytes, *, peers_first: bool = False) -> Batch:
         """The decided batch of a window: one attempt at everyone who may have it, or a roll-up
         that covers it. Raises Unavailable, OSError."""
-        holders: list[Holder] = [*self._stores, *self._peers]
+        holders: list[Holder] = [*self._stores, *self.peers]
         if peers_first:
-            holders = [*self._peers, *self._stores]
+            holders = [*self.peers, *self._stores]
         # Who did not answer a moment ago is asked last.
         holders.sort(key=lambda holder: self._silent_until_s.get(holder.name, 0.0) > monotonic())
-        return await self._in_thread(lambda: self._batch(window, cid, holders))
+        return await self.in_thread(lambda: self._batch(window, cid, holders))
 
     async def rollup(self, span: Span, cid: bytes) -> None:
         """Install a roll-up that the log names: made from its children, or fetched.
 
         Raises Unavailable, OSError.
         """
-        holders: list[Holder] = [*self._stores, *self._peers]
-        await self._in_thread(lambda: self._rollup(span, cid, holders))
+        holders: list[Holder] = [*self._stores, *self.peers]
+        await self.in_thread(lambda: self._rollup(span, cid, holders))
 
     async def checkpoint(self) -> VerifiedCheckpoint | None:
         """The newest checkpoint of the peers that satisfies the policy."""
+        found = await self.note()
+        return None if found is None else found[0]
 
-        async def ask(peer: PeerHolder) -> VerifiedCheckpoint | None:
+    async def note(self) -> tuple[VerifiedCheckpoint, bytes] | None:
+        """The same, with the note that it is of."""
+
+        async def ask(peer: PeerHolder) -> tuple[VerifiedCheckpoint, bytes] | None:
             try:
-                return self._checked(await peer.read("checkpoint", 0, limits.NOTE_MAX_BYTES))
+                note = await peer.read("checkpoint", 0, limits.NOTE_MAX_BYTES)
+                return self._checked(note), note
             except (Unavailable, Invalid):
                 return None
 
-        found = await asyncio.gather(*map(ask, self._peers))
-        return max((c for c in found if c is not None), key=lambda c: c.size, default=None)
+        found = await asyncio.gather(*map(ask, self.peers))
+        return max((c for c in found if c is not None), key=lambda c: c[0].size, default=None)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T]) -> T:
         async with self._turn:
             self._loop = asyncio.get_running_loop()
             return await in_thread(work, self._stop)
 
     # --- in a thread
 
-    def _ask(self, holder: Holder, path: str, offset: int, length: int) -> bytes:
+    def ask(self, holder: Holder, path: str, offset: int, length: int) -> bytes:
         if self._stop.is_set() or self._loop is None:
             raise Stopped
         asked = asyncio.run_coroutine_threadsafe(holder.read(path, offset, length), self._loop)
@@ -170,13 +176,21 @@ class Elsewhere:
                 self._silent_until_s[holder.name] = monotonic() + limits.SILENT_S
             raise
 
+    def has_batch(self, holder: Holder, window: int, cid: bytes) -> bool:
+        """Whether a holder has a window's batch in truth: it gave it just now."""
+        try:
+            self._batch(window, cid, [holder])
+        except Unavailable:
+            return False
+        return True
+
     def _go_on(self) -> None:
         if self._stop.is_set():
             raise Stopped
 
     def _read_of(self, holder: Holder, span: Span) -> Read:
         def read(part: int, offset: int, length: int) -> bytes:
-            return self._ask(holder, segment_path(span.level, span.number, part), offset, length)
+            return self.ask(holder, segment_path(span.level, span.number, part), offset, length)
 
         return read
 
@@ -259,12 +273,12 @@ class Elsewhere:
         cid = self._own_log(span)
         if cid is None:
             window = entry_window(self._d, span)
-            note = self._ask(holder, "checkpoint", 0, limits.NOTE_MAX_BYTES)
+            note = self.ask(holder, "checkpoint", 0, limits.NOTE_MAX_BYTES)
             checkpoint = self._checked(note)
             if window >= self._d.first_window + checkpoint.size:
                 raise Unavailable(f"{holder.name}: its log is shorter", code="not-found")
             reader = tiles.LogReader(
-                lambda path: self._ask(holder, path, 0, _LOG_FILE_BYTES),
+                lambda path: self.ask(holder, path, 0, _LOG_FILE_BYTES),
                 checkpoint.size,
                 checkpoint.root,
             )

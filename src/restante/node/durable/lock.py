@@ -20,8 +20,11 @@ from typing import Any, NamedTuple
 from restante import limits
 from restante.durable import Hook, make_directories, no_hook, sync_directory
 from restante.errors import StateError
+from restante.rules.adopt import Adoption
 
 VERSION = 1
+ADOPTED_VERSION = 2
+"""Of a lock state with an adoption: who does not know of it would build another tree."""
 FILE_NAME = "lock.db"
 _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -38,6 +41,10 @@ CREATE TABLE engine(one INTEGER PRIMARY KEY CHECK(one = 1), slot INTEGER NOT NUL
 CREATE TABLE heartbeat(window INTEGER PRIMARY KEY, watched INTEGER NOT NULL);
 CREATE TABLE cursor(peer TEXT PRIMARY KEY, pool_id BLOB NOT NULL, position INTEGER NOT NULL)
   WITHOUT ROWID;
+"""
+_ADOPTION = """
+CREATE TABLE IF NOT EXISTS adoption(lost_from INTEGER PRIMARY KEY, size INTEGER NOT NULL,
+  root BLOB NOT NULL, floor INTEGER NOT NULL, note BLOB NOT NULL);
 """
 
 
@@ -267,9 +274,11 @@ class Lock:
         return int(self._meta("first_window"))
 
     def size(self) -> int:
-        """How many windows are decided: the size of the log."""
+        """How many windows are decided or adopted: the size of the log."""
+        adopted = self.adopted()
         row = self._one("SELECT max(window) FROM decision")
-        return 0 if row is None or row[0] is None else int(row[0]) + 1 - self.first_window
+        decided = 0 if row is None or row[0] is None else int(row[0]) + 1 - self.first_window
+        return max(decided, 0 if adopted is None else adopted.size)
 
     def decide(self, window: int, slot: int, cid: bytes, certificate: bytes, entry: bytes) -> None:
         """Write a decided window; it must be the next one, or equal what is written.
@@ -287,6 +296,43 @@ class Lock:
                 )
             elif self.decision(window) != decision:
                 raise StateError(f"window {window} was decided otherwise", code="decision-changed")
+
+    def adopt(self, adoption: Adoption) -> None:
+        """Take over a tree that k cosigned; one that was taken from the same window is replaced.
+
+        Raises StateError `adoption-behind` for a tree that is behind this lock state.
+        """
+        with self.transaction("adopt"):
+            newest = self.newest_cosignature()
+            least = max(self.size(), 0 if newest is None else newest.size)
+            if adoption.size < least:
+                raise StateError(
+                    f"a tree of {adoption.size} adopted where {least} is known",
+                    code="adoption-behind",
+                )
+            self._db.execute(_ADOPTION)
+            self._db.execute(
+                "INSERT OR REPLACE INTO adoption VALUES(?, ?, ?, ?, ?)",
+                (
+                    adoption.lost_from,
+                    adoption.size,
+                    adoption.root,
+                    adoption.floor,
+                    adoption.note,
+                ),
+            )
+            self._db.execute("UPDATE meta SET value = ? WHERE name = 'version'", (ADOPTED_VERSION,))
+
+    def adopted(self) -> Adoption | None:
+        """The newest tree that was taken over."""
+        return next(reversed(self.adoptions()), None)
+
+    def adoptions(self) -> list[Adoption]:
+        """All trees that were taken over, ascending."""
+        if self._meta("version") < ADOPTED_VERSION:
+            return []
+        rows = self._all("SELECT size, root, floor, lost_from, note FROM adoption ORDER BY size")
+        return [Adoption(*row) for row in rows]
 
     def decision(self, window: int) -> Decision | None:
         """One decided window, unless undecided or pruned."""
@@ -444,9 +490,9 @@ class Lock:
     def _check(self, set_id: bytes, key_id: bytes | None) -> None:
         try:
             version = self._meta("version")
-            if version != VERSION:
+            if version not in (VERSION, ADOPTED_VERSION):
                 raise StateError(
-                    f"{self._path} has version {version}, this program knows {VERSION}",
+                    f"{self._path} has version {version}, this program knows {ADOPTED_VERSION}",
                     code="lock-version",
                     hint="start the program that wrote it, or a newer one",
                 )

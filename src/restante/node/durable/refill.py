@@ -112,10 +112,8 @@ class Refill:
                 paths = reversed(segments.paths(span.level, span.number))
                 state.outbox.enqueue(Changes(tuple(paths)))
             return
-        decision = state.lock.decision(span.first)
-        if decision is not None:
-            segment, _ = await self._elsewhere.batch(span.first, decision.cid)
-            state.outbox.enqueue(state.archive.put_segment(span.first, segment.cars()))
+        segment, _ = await self._elsewhere.batch(span.first, state.batch_cid(span.first))
+        state.outbox.enqueue(state.archive.put_segment(span.first, segment.cars()))
 
 
 def make_refill(

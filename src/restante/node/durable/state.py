@@ -93,12 +93,13 @@ class State:
                 Archive.create(home.archive, d, hook=hook).close()
             archive = Archive.open(home.archive, d, hook=hook)
             stack.callback(archive.close)
-            archive.integrate(lock)
             outbox = Outbox(home.path / "outbox.db", archive, stores, hook=hook)
             stack.callback(outbox.close)
-            outbox.catch_up()
+            state = cls(d, key, lock, pool, archive, outbox, hook)
+            if not state.adopting:
+                state.bring_up()
             stack.pop_all()
-        return cls(d, key, lock, pool, archive, outbox, hook)
+        return state
 
     def close(self) -> None:
         """Finish an open group, and give the files back."""
@@ -110,16 +111,38 @@ class State:
 
     # --- start ------------------------------------------------------------------------------
 
+    @property
+    def adopting(self) -> bool:
+        """Whether the archive is not yet as large as the tree that was adopted (R6): nothing works
+        before it is (`node/durable/adopting`)."""
+        adopted = self.lock.adopted()
+        return adopted is not None and self.archive.size < adopted.size
+
+    def bring_up(self) -> None:
+        """Bring the archive up to the lock, and the stores' queues up to the archive."""
+        adopted = self.lock.adopted()
+        if adopted is not None:
+            self.archive.raise_floor(adopted.floor)
+            if self.archive.root(adopted.size) != adopted.root:
+                raise StateError(
+                    f"the archive has another tree of size {adopted.size} than was adopted",
+                    code="archive-differs",
+                    hint="the archive is damaged or of another node; move it away, it is rebuilt",
+                )
+        self.archive.integrate(self.lock)
+        self.outbox.catch_up()
+
     def restored(self) -> Restored:
         """What the machine is rebuilt from. Raises StateError."""
-        newest = self.lock.newest_cosignature()
+        newest, adopted = self.lock.newest_cosignature(), self.lock.adopted()
         return Restored(
+            adopted=self.archive.frontier(0 if adopted is None else adopted.size),
             freezes=self.lock.freezes(),
             accepts=[
                 act.Accept(*accept)
                 for accept in self.lock.accepts(self._d.first_window + self.lock.size())
             ],
-            entries=self._entries(),
+            entries=self._entries(0 if adopted is None else adopted.size),
             recent=list(self._recent()),
             cosigned=None if newest is None else Signed(newest.size, newest.root),
             engine_slot=self.lock.engine_at()[0],
@@ -128,9 +151,21 @@ class State:
             cursors=self.lock.cursors(),
         )
 
-    def _entries(self) -> Iterator[bytes]:
-        """All log entries, from the lock, which keeps every decision."""
-        window = self._d.first_window
+    def batch_cid(self, window: int) -> bytes:
+        """The batch of a window: by the own decision, else by the log, which k signed so far.
+
+        Raises Unavailable below the floor, ValueError outside the log.
+        """
+        decision = self.lock.decision(window)
+        return (
+            next(self.archive.log(window, window + 1)).segment
+            if decision is None
+            else (decision.cid)
+        )
+
+    def _entries(self, index: int) -> Iterator[bytes]:
+        """The log entries from one on, from the lock, which keeps every decision."""
+        window = self._d.first_window + index
         while group := self.lock.decisions(window, limits.ENTRIES_AT_ONCE):
             yield from (decision.entry for decision in group)
             window = group[-1].window + 1
@@ -145,7 +180,6 @@ class State:
 
     def _recent(self) -> Iterator[tuple[int, list[bytes]]]:
         for window in self._recent_windows():
-            decision = self.lock.decision(window)
             try:
                 contents = read_cars(
                     self.archive.segment(window),
@@ -160,7 +194,7 @@ class State:
                     hint="`restante fsck` names the damage: delete that file, and start; it "
                     "comes back from a store or a peer",
                 ) from error
-            if decision is not None and decision.cid != contents.segment.root_cid:
+            if self.batch_cid(window) != contents.segment.root_cid:
                 raise StateError(
                     f"the archive has another segment for window {window}", code="archive-differs"
                 )

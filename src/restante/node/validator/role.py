@@ -13,6 +13,7 @@ from restante.formats.contact import ContactNote
 from restante.formats.keys import SigningKey
 from restante.formats.level import DAY_S
 from restante.formats.policy import Policy
+from restante.node.durable.adopting import described as adopted_in_words
 from restante.node.durable.elsewhere import Batch, Elsewhere
 from restante.node.durable.refill import Refill, described, make_refill
 from restante.node.durable.state import State
@@ -196,6 +197,7 @@ class Validating:
             "size": machine.base.size,
             "root": machine.base.root.hex(),
             "cosigned": 0 if newest is None else newest.size,
+            "adopted": self._adopted(),
             "published": self.cosignatures.published_size,
             "signing": machine.cosigner.ready and machine.halted is None,
             "pool": {
@@ -217,6 +219,18 @@ class Validating:
                 else [median.least_ms, median.greatest_ms],
             },
             "reasons": self._reasons(lag_ms),
+        }
+
+    def _adopted(self) -> dict[str, Any] | None:
+        """What was taken over from k after too long an absence (R6), and what that cost."""
+        adopted = self.state.lock.adopted()
+        if adopted is None:
+            return None
+        return {
+            "size": adopted.size,
+            "floor": adopted.floor,
+            "lost": [adopted.lost_from, adopted.floor],
+            "message": adopted_in_words(adopted),
         }
 
     def _late_rollups(self) -> list[tuple[str, str]]:
@@ -264,7 +278,10 @@ class Validating:
             reasons.append(("segments-missing", f"the archive lacks {lost}"))
         reasons += self._late_rollups()
         if node.batch_error is not None:
-            reasons.append(("batch-missing", str(node.batch_error)))
+            message = str(node.batch_error)
+            if lag_ms > node.d.recent_windows * node.d.window_s * 1000:
+                message += "; if no peer keeps it any more, start this validator again: it adopts"
+            reasons.append(("batch-missing", message))
         reasons += [
             ("split-view", f"{name} cosigned another tree") for name in self.cosignatures.split
         ]
