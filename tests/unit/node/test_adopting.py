@@ -1,87 +1,20 @@
 """A validator that was away until no peer kept what it missed: it takes over what k cosigned."""
 
 import asyncio
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from local_set import LocalSet, Party, id_of, keccak, opened
+from away_set import K, a_set, adopt, away, forgetful, require_clean
+from local_set import id_of, opened
 from restante import limits
-from restante.durable import Hook, no_hook
-from restante.formats.level import Level
-from restante.node.durable.adopting import Adopting
-from restante.node.durable.elsewhere import Elsewhere
-from restante.node.durable.refill import make_refill
-from restante.node.durable.state import State
-from restante.node.fsck.check import fsck
-from restante.node.home import Home
-from restante.node.wire.peers import Peers
-from restante.rules.adopt import Adoption
-from restante.rules.valid import examine
-from restante.rules.window import Pace
-
-LEVELS = (Level(2), Level(4), Level(8, "index"))
-K = 4
-RETAINED = 12
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RETENTION_EVERY", 1)
-
-
-def a_set(tmp_path: Path) -> LocalSet:
-    return LocalSet.create(
-        tmp_path,
-        4,
-        speed=100,
-        pace=Pace(500, 500),
-        parameters={"ttl_max_s": 1, "slack_s": 80, "levels": LEVELS, "rollup_lag": 1},
-    )
-
-
-def forgetful(party: Party) -> Party:
-    party.validating._retained = RETAINED
-    party.validating._children_kept = 2
-    return party
-
-
-async def adopt(local: LocalSet, name: str, hook: Hook = no_hook) -> Adoption | None:
-    """What a start does before there is a machine."""
-    d, home = local.descriptor, Home(local.root / name)
-    key = next(key for key in local.keys if key.name == name)
-    state = State.open(home, d, key.vkey(), [], hook)
-    try:
-        urls = {v.name: f"http://{v.name}" for v in d.validators if v.name != name}
-        peers = Peers(d, urls, local.client(), local.clock)
-        others = Elsewhere(d, local.policy, state, peers, [], "adopting")
-        adopted = await Adopting(d, state, others, local.clock).run()
-        await make_refill(d, local.policy, state, peers, []).recent()
-        return adopted
-    finally:
-        state.close()
-
-
-async def away(local: LocalSet) -> int:
-    """v4 leaves; the rest go on until they keep nothing of what it missed. Its next window."""
-    for party in local.parties.values():
-        forgetful(party)
-    local.parties["v4"].network.bring(local.envelope(1, ttl_s=1))
-    await local.decided(2)
-    await local.close("v4")
-    left = State.open(Home(local.root / "v4"), local.descriptor, local.keys[3].vkey(), [])
-    next_window = left.lock.size()
-    left.close()
-    archives = [party.state.archive for party in local.parties.values()]
-    await local.until(lambda: all(a.floor > next_window + 4 for a in archives), 60)
-    await local.until(lambda: not any(a.has_segment(next_window) for a in archives))
-    return next_window
-
-
-def require_clean(local: LocalSet, name: str, *but: str) -> None:
-    d = local.descriptor
-    report = fsck(local.root / name, d, lambda raw: examine(raw, d, keccak))
-    assert {finding.code for finding in report.findings} <= set(but), report.findings
 
 
 def test_it_comes_back_and_signs_again(tmp_path: Path) -> None:
@@ -99,15 +32,10 @@ def test_it_comes_back_and_signs_again(tmp_path: Path) -> None:
             assert v4.validating.status()["adopted"]["lost"] == [next_window, adopted.floor]
             late = local.envelope(2, ttl_s=1)
             v4.network.bring(late)
+            await local.until(lambda: not v4.node.machine.base.is_new(id_of(late)))
             await local.decided(adopted.size + 10)
             sizes = [each.size for each in v4.state.lock.cosignatures(adopted.size)]
-            assert sizes[:3] == list(range(adopted.size + 1, adopted.size + 4)), "and not `size`"
-            kept = range(v4.state.archive.floor, v4.state.archive.stop)
-            assert any(
-                id_of(late) in local.members("v4", w)
-                for w in kept
-                if v4.state.archive.has_segment(w)
-            )
+            assert min(sizes) > adopted.size, "k have signed that one"
             archive, keeping = v4.state.archive, v4.state.keeping
             await local.until(lambda: not keeping.missing(archive.floor, archive.stop))
             await local.until(lambda: v4.validating.status()["reasons"] == [])
@@ -117,5 +45,84 @@ def test_it_comes_back_and_signs_again(tmp_path: Path) -> None:
             assert await adopt(local, "v4") is None
             v4 = forgetful(local.open("v4"))
             await local.decided(v4.node.machine.base.size + 2)
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+def test_one_peer_that_keeps_it_is_enough_to_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And a peer's word that it keeps it is worth nothing."""
+
+    async def scenario() -> None:
+        local = a_set(tmp_path)
+        async with opened(local):
+            keeper = local.parties["v3"]
+            for party in local.parties.values():
+                if party is not keeper:
+                    forgetful(party)
+            await local.decided(2)
+            await local.close("v4")
+            others = [local.parties[name].state.archive for name in ("v1", "v2")]
+            await local.until(lambda: all(archive.floor > 8 for archive in others), 60)
+            assert await adopt(local, "v4") is None
+            # Now it only says so: the first byte of every file is there, and nothing more.
+            forgetful(keeper)
+            await local.until(lambda: keeper.state.archive.floor > 8, 60)
+            inner = local.router.apps["v3"]
+
+            async def claiming(scope: Any, receive: Any, send: Any) -> None:
+                if (b"range", b"bytes=0-0") not in scope["headers"]:
+                    await inner(scope, receive, send)
+                    return
+                await send({"type": "http.response.start", "status": 206, "headers": []})
+                await send({"type": "http.response.body", "body": b"\0"})
+
+            local.router.apps["v3"] = claiming
+            adopted = await adopt(local, "v4")
+            assert adopted is not None
+            assert adopted.floor > adopted.lost_from
+            assert "v3 claims to have window" in caplog.text
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+def test_one_peer_alone_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RETRY_MAX_S", 0.1)
+
+    async def scenario() -> None:
+        local = a_set(tmp_path)
+        async with opened(local):
+            next_window = await away(local)
+            local.router.down |= {"v2", "v3"}
+            assert await adopt(local, "v4") is None
+            local.router.down.clear()
+            adopted = await adopt(local, "v4")
+            assert adopted is not None
+            assert adopted.lost_from == next_window
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+def test_a_lost_archive_is_adopted_again(tmp_path: Path) -> None:
+    """The lock cannot make the tree again from its decisions alone."""
+
+    async def scenario() -> None:
+        local = a_set(tmp_path)
+        async with opened(local):
+            next_window = await away(local)
+            first = await adopt(local, "v4")
+            assert first is not None
+            shutil.rmtree(tmp_path / "v4" / "archive")
+            again = await adopt(local, "v4")
+            assert again is not None
+            assert again.lost_from == next_window
+            assert again.size >= first.size
+            v4 = forgetful(local.open("v4"))
+            await local.decided(again.size + 2)
+            archive, keeping = v4.state.archive, v4.state.keeping
+            await local.until(lambda: not keeping.missing(archive.floor, archive.stop))
+            await local.close("v4")
+            require_clean(local, "v4", "segment-unreleased")
 
     asyncio.run(asyncio.wait_for(scenario(), 120))

@@ -16,7 +16,13 @@ from restante.formats.checkpoint import Checkpoint, verify_cosignature
 from restante.formats.descriptor import Descriptor
 from restante.formats.entry import parse as parse_entry
 from restante.formats.message import Certificate
-from restante.formats.note import COSIGNATURE_BYTES, Signature, VerifierKey
+from restante.formats.note import (
+    COSIGNATURE_BYTES,
+    Note,
+    Signature,
+    VerifierKey,
+    verified_signatures,
+)
 from restante.node.durable import pool as pools
 from restante.node.durable.lock import Decision, Lock
 from restante.node.fsck.archive import ArchiveCheck
@@ -76,6 +82,7 @@ def _check_lock(
         if key is None:
             report.add("lock", file, "its key is no validator of the set")
         _check_sizes(lock, archive, report, file)
+        _check_adoptions(lock, d, archive, report, file)
         _check_decisions(lock, d, archive, report, progress)
         _check_cosignatures(lock, d, key, archive, report)
         if slot is not None:
@@ -113,6 +120,27 @@ def _check_sizes(lock: Lock, archive: ArchiveCheck, report: Report, file: str) -
         report.add("archive-behind", ARCHIVE, detail)
 
 
+def _check_adoptions(
+    lock: Lock, d: Descriptor, archive: ArchiveCheck, report: Report, file: str
+) -> None:
+    """What was adopted (R6) k validators cosigned, and it is the archive's tree."""
+    for adoption in lock.adoptions():
+        try:
+            note = Note.parse(adoption.note)
+            checkpoint = Checkpoint.parse_text(note.text)
+            signers = len(verified_signatures(note, d.validators))
+        except Invalid as error:
+            report.add("adoption", file, f"size {adoption.size}: {error}")
+            continue
+        named = (checkpoint.origin, checkpoint.size, checkpoint.root)
+        if named != (d.origin, adoption.size, adoption.root):
+            report.add("adoption", file, f"size {adoption.size}: its note is of another tree")
+        if signers < d.k:
+            report.add("adoption", file, f"size {adoption.size}: {signers} of {d.k} signed it")
+        if archive.roots.get(adoption.size, adoption.root) != adoption.root:
+            report.add("adoption", file, f"size {adoption.size} has another root here")
+
+
 def _decisions(lock: Lock, start: int) -> Iterator[Decision]:
     while group := lock.decisions(start, _PAGE):
         yield from group
@@ -122,11 +150,13 @@ def _decisions(lock: Lock, start: int) -> Iterator[Decision]:
 def _check_decisions(
     lock: Lock, d: Descriptor, archive: ArchiveCheck, report: Report, progress: Progress
 ) -> None:
-    """Decisions are one run, each with a good certificate, and the archive's entries are theirs."""
+    """Decisions are one run but for what was adopted, each with a good certificate, and the
+    archive's entries are theirs."""
     file, total = f"{LOCK}/lock.db", lock.size()
+    resumed = {lock.first_window + adoption.size for adoption in lock.adoptions()}
     expected: int | None = None
     for decision in _decisions(lock, 0):
-        if expected is not None and decision.window != expected:
+        if expected not in (None, decision.window) and decision.window not in resumed:
             report.add("lock-gap", file, f"no decision of window {expected}")
         expected = decision.window + 1
         index = decision.window - lock.first_window

@@ -86,6 +86,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "lock": (Severity.LOST, _LOCK_HINT),
     "lock-gap": (Severity.LOST, _LOCK_HINT),
     "lock-behind-archive": (Severity.LOST, _LOCK_HINT),
+    "adoption": (Severity.LOST, _LOCK_HINT),
     "decision": (Severity.LOST, _LOCK_HINT),
     "cosignature": (Severity.LOST, _LOCK_HINT),
     "batch-invalid": (Severity.LOST, "more than f validators accepted it: keep it as evidence"),
