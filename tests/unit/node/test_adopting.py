@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,25 @@ import pytest
 
 from away_set import K, a_set, adopt, away, forgetful, require_clean
 from local_set import id_of, opened
+from node_sample import Node, SampleSet, Sealed
 from restante import limits
+from restante.durable import read_range
+from restante.errors import StateError
+from restante.formats import tiles
+from restante.formats.checkpoint import Checkpoint
+from restante.formats.keys import SigningKey
+from restante.formats.note import ED25519, Note
+from restante.formats.policy import Policy
+from restante.node.durable.adopting import Adopting
+from restante.node.durable.archive import count_leaves
+from restante.node.durable.elsewhere import Elsewhere
+from restante.node.durable.refill import Refill
+from restante.node.durable.segments import absent
+from restante.node.durable.state import State
+from restante.node.fsck.check import fsck
+from restante.node.home import Home
+from restante.rules.adopt import Adoption
+from restante.rules.cosign import SplitTree
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +145,176 @@ def test_a_lost_archive_is_adopted_again(tmp_path: Path) -> None:
             require_clean(local, "v4", "segment-unreleased")
 
     asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+# --- long logs, without a set at work
+
+
+class Late:
+    """A clock long after everything."""
+
+    def now_ms(self) -> int:
+        return 1_600_000_000_000
+
+    async def sleep_until(self, when_ms: int) -> None:
+        raise AssertionError
+
+
+class Folders:
+    """Peers that serve one folder; some give other bytes for some paths."""
+
+    names = ("v1", "v2", "v3")
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.altered: dict[str, str] = {}
+
+    async def read(self, name: str, path: str, offset: int, length: int) -> bytes:
+        data = read_range(self.directory / path, offset, length)
+        if data is None:
+            raise absent(path)
+        return bytes(len(data)) if path.startswith(self.altered.get(name, "-")) else data
+
+
+def keep(node: Node, windows: list[Sealed]) -> None:
+    """As many commits, at once."""
+    archive, lock = node.archive, node.lock
+    for each in windows:
+        archive.put_segment(each.window, each.cars)
+    archive.put_certificates(0, [each.certificate for each in windows])
+    with lock.transaction():
+        for each in windows:
+            cid = each.segment.root_cid
+            lock.decide(each.window, each.window + 1, cid, each.certificate, each.entry)
+    archive.append_entries(0, [each.entry for each in windows])
+
+
+class Long:
+    """A log of some windows, all of whose keepers keep the newest alone, and v0, away early."""
+
+    SIZE, FLOOR = 540, 500
+
+    def __init__(self, path: Path, left: int) -> None:
+        self.sample = sample = SampleSet(per_window=1)
+        self.home = Home(path / "v0")
+        peer, own = Node.create(sample, path / "peer"), Node.create(sample, self.home.path)
+        sealed = [sample.next_window() for _ in range(self.SIZE)]
+        keep(peer, sealed)
+        peer.release(self.FLOOR)
+        keep(own, sealed[:left])
+        if left:
+            own.cosign()
+        origin = SigningKey(sample.descriptor.origin, bytes([9]) * 32)
+        d = sample.descriptor
+        self.policy = Policy.of_validators(origin.vkey(ED25519), d.validators, d.k, d.set_id)
+        text = Checkpoint(d.origin, self.SIZE, sample.frontier.root()).text()
+        lines = [key.cosignature(text, 1) for key in sample.keys[:3]]
+        peer.archive.put_checkpoint(Note(text, (origin.note_signature(text), *lines)).encode())
+        peer.close()
+        own.close()
+        self.peers = Folders(path / "peer" / "archive")
+
+    def open(self) -> State:
+        return State.open(self.home, self.sample.descriptor, self.sample.keys[0].vkey(), [])
+
+    def elsewhere(self, state: State) -> Elsewhere:
+        d, peers = self.sample.descriptor, self.peers
+        return Elsewhere(d, self.policy, state, peers, [], "test")  # type: ignore[arg-type]
+
+    async def adopt(self, state: State) -> Adoption | None:
+        return await Adopting(self.sample.descriptor, state, self.elsewhere(state), Late()).run()
+
+    def codes(self) -> set[str]:
+        report = fsck(self.home.path, self.sample.descriptor, self.sample.examine)
+        return {finding.code for finding in report.findings}
+
+
+@pytest.mark.parametrize("left", [0, 37, 256, 300])
+def test_a_log_of_several_bundles(tmp_path: Path, left: int) -> None:
+    long = Long(tmp_path, left)
+    state = long.open()
+    # One of them lies about the tree; the next one is asked.
+    long.peers.altered = {"v1": "tile/0/"}
+
+    async def scenario() -> None:
+        adopted = await long.adopt(state)
+        assert adopted is not None
+        assert (adopted.lost_from, adopted.floor, adopted.size) == (left, long.FLOOR, long.SIZE)
+        archive = state.archive
+        assert (archive.floor, archive.size) == (long.FLOOR, long.SIZE)
+        assert archive.root() == long.sample.frontier.root()
+        assert len(list(archive.entries(long.FLOOR, long.SIZE))) == long.SIZE - long.FLOOR
+        if left:
+            reader = tiles.TileReader(archive.read, long.SIZE, archive.root())
+            assert reader.root_at(left) == state.lock.newest_cosignature().root  # type: ignore[union-attr]
+        refill = Refill(state, long.elsewhere(state))
+
+        async def release() -> None:
+            await state.release(0, 1 << 40)
+
+        await refill.run(release)
+        assert refill.missing == []
+        assert state.restored().adopted == long.sample.frontier
+
+    asyncio.run(scenario())
+    state.close()
+    assert count_leaves(long.home.archive) == long.SIZE
+    assert not (long.home.archive / "segment/0/000.car").exists()
+    assert not (long.home.archive / tiles.entries_path(0)).exists()
+    assert long.codes() <= {"leftover"}
+    # Without its index the archive knows where it begins, by the lock.
+    for path in (long.home.archive / ".state").glob("blocks.db*"):
+        path.unlink()
+    state = long.open()
+    assert state.archive.floor == long.FLOOR
+    state.close()
+
+
+def test_one_that_signed_another_history_adopts_nothing(tmp_path: Path) -> None:
+    long = Long(tmp_path, 0)
+    other = SampleSet(per_window=0)
+    shutil.rmtree(long.home.path)
+    own = Node.create(other, long.home.path)
+    keep(own, [other.next_window() for _ in range(3)])
+    own.cosign()
+    own.close()
+    state = long.open()
+    with pytest.raises(SplitTree):
+        asyncio.run(long.adopt(state))
+    assert state.lock.adopted() is None
+    assert state.archive.size == 3
+    state.close()
+
+
+def test_the_lock_takes_no_adoption_that_is_behind_it(tmp_path: Path) -> None:
+    long = Long(tmp_path, 37)
+    state = long.open()
+    note = b"note"
+    with pytest.raises(StateError) as caught:
+        state.lock.adopt(Adoption(36, bytes(32), 20, 30, note))
+    assert caught.value.code == "adoption-behind"
+    made = Adoption(500, bytes(32), 450, 37, note)
+    state.lock.adopt(made)
+    assert state.lock.adopted() == made
+    assert state.lock.size() == 500
+    assert state.adopting
+    newer = Adoption(600, bytes(32), 450, 37, note)
+    state.lock.adopt(newer)
+    assert state.lock.adoptions() == [newer]
+    with pytest.raises(StateError):
+        state.lock.adopt(made)
+    with pytest.raises(StateError) as caught:
+        state.lock.decide(599, 1, b"", b"", b"")
+    state.lock.decide(600, 1, b"cid", b"certificate", b"entry")
+    state.close()
+    assert {"adoption", "archive-behind"} <= long.codes()
+
+
+def test_an_older_program_refuses_a_lock_with_an_adoption(tmp_path: Path) -> None:
+    long = Long(tmp_path, 3)
+    state = long.open()
+    state.lock.adopt(Adoption(500, bytes(32), 450, 3, b""))
+    state.close()
+    with sqlite3.connect(long.home.lock / "lock.db") as db:
+        assert db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone() == (2,)
+    db.close()

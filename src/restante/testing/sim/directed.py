@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from restante.testing.sim.aged import AGED
+from restante.testing.sim.forgotten import FORGOTTEN
 from restante.testing.sim.histories import lost_log, rebuilt_log, restored_backup, split_history
 from restante.testing.sim.plan import GENESIS_S, WINDOW_MS, Plan, quiet_plan, some_time
 
@@ -277,5 +278,6 @@ DIRECTED: dict[str, Callable[[Random, int], Plan]] = {
         blackout,
         clocks_out,
         *AGED,
+        *FORGOTTEN,
     )
 }

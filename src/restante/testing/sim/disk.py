@@ -9,7 +9,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from restante.formats.index_cut import Index
 from restante.formats.level import Span
 from restante.formats.segment import Segment
+from restante.formats.tree import Frontier, leaf_hash
 from restante.rules import actions as act
+from restante.rules.adopt import Adoption
 from restante.rules.cosign import Signed
 from restante.rules.validator import Restored
 
@@ -55,6 +57,13 @@ class PeerCosignature(NamedTuple):
     value: bytes
 
 
+class Adopted(NamedTuple):
+    """Lock: a tree that was taken over, and its entries, which stand for the tiles."""
+
+    made: Adoption
+    entries: tuple[bytes, ...]
+
+
 class Archived(NamedTuple):
     """Archive: a batch."""
 
@@ -86,6 +95,8 @@ class Disk:
     pool_floor: int = 0
     released: set[Span] = field(default_factory=set)
     """Whose segments went after their parent's entry."""
+    kept_from: int = 0
+    """The lowest window that retention keeps."""
 
     def body(self, position: int) -> bytes:
         """A durable body of the pool. Raises IndexError below the floor or beyond the sync."""
@@ -95,6 +106,60 @@ class Disk:
 
     def decisions(self) -> list[Decision]:
         return [r for r in self.lock.records if isinstance(r, Decision)]
+
+    def adopted(self) -> Adopted | None:
+        """The newest tree that was taken over."""
+        found = [r for r in self.lock.records if isinstance(r, Adopted)]
+        return found[-1] if found else None
+
+    def followed(self) -> list[Decision]:
+        """The decisions that continue what was adopted, or all."""
+        adopted = self.adopted()
+        start = 0 if adopted is None else adopted.made.size
+        return [d for d in self.decisions() if d.window >= start]
+
+    def entries(self) -> list[bytes]:
+        """The log."""
+        adopted = self.adopted()
+        before = () if adopted is None else adopted.entries
+        return [*before, *(d.entry for d in self.followed())]
+
+    def frontier(self) -> Frontier:
+        """The log's tree."""
+        return Frontier.EMPTY.extend(map(leaf_hash, self.entries()))
+
+    def size(self) -> int:
+        return len(self.entries())
+
+    @property
+    def floor(self) -> int:
+        """The lowest window whose batch is here, and all after it."""
+        adopted = self.adopted()
+        return max(self.kept_from, 0 if adopted is None else adopted.made.floor)
+
+    def batches(self) -> list[Archived]:
+        """The batches from the floor on."""
+        records = self.archive.records[: self.archive.synced]
+        return [r for r in records if isinstance(r, Archived) and r.window >= self.floor]
+
+    def adopting(self) -> bool:
+        """Whether a batch of what was adopted is not here yet."""
+        adopted = self.adopted()
+        if adopted is None:
+            return False
+        here = {batch.window for batch in self.batches()}
+        return any(w not in here for w in range(self.floor, adopted.made.size))
+
+    def keep_from(self, window: int) -> None:
+        """Give up what is below a window. The archive has nothing unsynced now."""
+        self.kept_from = max(self.kept_from, window)
+        self.archive.records = [
+            r for r in self.archive.records if not isinstance(r, Archived) or r.window >= window
+        ]
+        self.archive.sync()
+
+    def peer_cosignatures(self) -> list[PeerCosignature]:
+        return [r for r in self.lock.records if isinstance(r, PeerCosignature)]
 
     def cosignatures(self) -> list[act.Cosign]:
         return [r for r in self.lock.records if isinstance(r, act.Cosign)]
@@ -171,7 +236,10 @@ class Disk:
 
     def restored(self) -> Restored:
         """What a restart reads."""
-        decisions = self.decisions()
+        adopted = self.adopted()
+        before = () if adopted is None else adopted.entries
+        recent = [(b.window, b.ids) for b in self.batches() if b.window < len(before)]
+        decisions = self.followed()
         cosigned = self.cosignatures()
         slot = 0
         for record in self.lock.records:
@@ -183,8 +251,10 @@ class Disk:
         return Restored(
             freezes=self.freezes(),
             accepts=self.accepts(),
+            adopted=Frontier.EMPTY.extend(map(leaf_hash, before)),
             entries=[d.entry for d in decisions],
-            recent=[(d.window, self.ids(d)) for d in decisions],
+            recent=recent
+            + [(d.window, self.ids(d)) for d in decisions if d.window >= self.kept_from],
             cosigned=Signed(cosigned[-1].size, cosigned[-1].root) if cosigned else None,
             engine_slot=slot,
             pool_floor=self.pool_floor,

@@ -39,6 +39,14 @@ def _with_or_without(wants: Callable[["Simulation", str], bool]) -> Any:
     return show
 
 
+def only_one_with(plan: Plan, rng: Random, name: str) -> None:
+    """A split engine that shows {e} in window 0 to one validator alone."""
+    plan.engine = "split"
+    plan.proposers = {"h0": "empty"}
+    plan.envelope(some_time(rng, 0), [name], ttl_s=20)
+    plan.show = _with_or_without(lambda _, node: node == name)
+
+
 def split_history(rng: Random, n: int) -> Plan:
     """Some validators are shown {e} in window 0, the others the empty batch."""
     plan = _split(rng, n)

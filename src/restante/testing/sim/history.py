@@ -69,6 +69,7 @@ class History:
         # node → the greatest size that it knows k to have cosigned, and the sizes it passed over
         self.told: dict[str, int] = {}
         self.passed: dict[str, set[int]] = {}
+        self.adopted: dict[str, int] = {}  # node → size
         self.unproved: list[str] = []  # passed over without that, found where it happens
         # Times in which some honest validator was down, cut off or its clock wrong.
         self.disturbances: list[tuple[int, int]] = []
@@ -109,10 +110,32 @@ class History:
 
     def _pass_over(self, node: str, size: int, root: bytes) -> None:
         """Every size is cosigned in order; what is left out must be proved to be needless."""
-        gap = range(max(self.cosigned[node], default=0) + 1, size)
+        before = max(max(self.cosigned[node], default=0), self.adopted.get(node, 0))
+        gap = range(before + 1, size)
         if gap and (self.told.get(node, 0) < size or self.cosigners(size, root) < self.d.k):
             self.unproved.append(f"{node} passes over the sizes {gap[0]} to {gap[-1]}")
         self.passed.setdefault(node, set()).update(gap)
+
+    def adopt(self, node: str, size: int, root: bytes) -> None:
+        """A tree was taken over: k must have cosigned it, and it continues what the node signed."""
+        if self.adopted.get(node) == size:
+            return
+        last = max(self.cosigned[node], default=0)
+        prefix = self.trees.get((size, root))
+        if prefix is None or self.cosigners(size, root) < self.d.k:
+            self.unproved.append(f"{node} adopts size {size}, which k did not cosign")
+        elif any(
+            prefix[signed - 1] != mine
+            for signed, trees in self.cosigned[node].items()
+            for mine, _ in trees
+        ):
+            self.unproved.append(f"{node} adopts size {size}, which is not what it cosigned before")
+        else:
+            self.adopted[node] = size
+            self.passed.setdefault(node, set()).update(range(last + 1, size + 1))
+            self.chains[node] = next(
+                c.chain for c in self.commits if len(c.chain) == size and c.chain[-1].root == root
+            )
 
     def accept(self, node: str, window: int, size: int, root: bytes, cid: bytes) -> None:
         self.accepted.append((node, window, size, root, cid))

@@ -6,9 +6,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from restante.formats import message
+from restante.formats.checkpoint import Checkpoint
 from restante.formats.message import Answer, Certificate, PoolPage, Proposal
 from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
+from restante.formats.tree import Frontier, leaf_hash
+from restante.testing.sim.adopting import Kept
 from restante.testing.sim.disk import Archived, RolledUp
 from restante.testing.sim.links import Reply
 from restante.testing.sim.plan import GENESIS_S, key_of
@@ -112,8 +115,24 @@ class ByzantineValidator:
                 reply(self._batch(window, cid))
             case "rollup", (window,):
                 reply(self._rollup(window))
+            case "kept", ():
+                reply(self._kept())
             case _:
                 reply(True)
+
+    def _kept(self) -> Kept:
+        """Everything, it says; and a longer log, which it alone has signed."""
+        d = self.sim.d
+        honest = max((v.disk for v in self.sim.validators.values()), key=lambda disk: disk.size())
+        entries, batches = honest.entries(), honest.batches()
+        window = len(entries)
+        segment = build(d.set_id, (), first_window=window, bucket_bits=d.bucket_bits)
+        entries.append(segment.entry(()).encode())
+        root = Frontier.EMPTY.extend(map(leaf_hash, entries)).root()
+        text = Checkpoint(d.origin, len(entries), root).text()
+        value = key_of(self.name).cosignature(text, d.genesis_s).value
+        batches.append(Archived(window, segment.root_cid, segment, (), ()))
+        return Kept(0, tuple(entries), tuple(batches), ((self.name, window + 1, root, value),))
 
     def _batch(self, window: int, cid: bytes) -> Archived | None:
         """It serves what hostile proposers made, and the one batch that anyone can make."""

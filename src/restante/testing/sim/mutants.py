@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
-from restante.testing.sim import clauses, rollup_clauses
+from restante.testing.sim import adoption_clauses, clauses, rollup_clauses
 from restante.testing.sim.clauses import Patch
 
 
@@ -413,6 +413,33 @@ MUTANTS: dict[str, Mutant] = {
             "passed",
             10,
             rollup_clauses.tree_passed_over,
+        ),
+        Mutant(
+            "adopted-without-k",
+            "R6",
+            "only what k cosigned is adopted",
+            "below-every-floor",
+            "passed",
+            5,
+            adoption_clauses.without_k,
+        ),
+        Mutant(
+            "adopted-against-itself",
+            "R6",
+            "what is adopted continues what was cosigned",
+            "below-another-history",
+            "passed",
+            10,
+            adoption_clauses.inconsistent,
+        ),
+        Mutant(
+            "adopted-unwritten",
+            "R6",
+            "an adoption is durable before anything is cosigned",
+            "below-every-floor",
+            "I6",
+            5,
+            adoption_clauses.unwritten,
         ),
     )
 }

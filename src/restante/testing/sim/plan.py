@@ -104,6 +104,8 @@ class Plan:
     """The same of single validators, until `heal_ms`."""
     kept_windows: int | None = None
     """How long children of a roll-up are kept after its entry; None: longer than any run."""
+    kept_batches: int | None = None
+    """How many windows a validator keeps (retention); None: all. Without roll-ups only."""
     pool_page_ids: int = 3
     events_max: int = 60_000
     ruined: set[str] = field(default_factory=set)

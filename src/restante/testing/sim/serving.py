@@ -27,11 +27,15 @@ class ServingParty(ProposingParty):
         self._reply: Reply | None = None
 
     @abstractmethod
+    def kept(self) -> Any: ...
+
+    @abstractmethod
     def _durably(self, journal: Journal[Any], *records: Any) -> None: ...
 
     def serve(self, op: str, source: str, args: tuple[Any, ...], reply: Reply) -> None:
         machine = self.machine
-        assert machine is not None
+        if machine is None:  # it listens once it knows where it is
+            return
         match op, args:
             case "proposal", (Proposal() as p,):
                 try:
@@ -77,6 +81,8 @@ class ServingParty(ProposingParty):
             case "log", (size,):
                 decisions = self.disk.decisions()[size : size + 4]
                 reply([(x.entry, self.disk.ids(x)) for x in decisions])
+            case "kept", ():
+                reply(self.kept())
 
     def _heed(self, size: int, root: bytes) -> None:
         """Who is behind a tree that k cosigned need not sign all before it (R6). Byzantine keys

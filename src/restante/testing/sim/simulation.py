@@ -14,7 +14,7 @@ from restante.formats.page import Member, topic_key
 from restante.formats.segment import build
 from restante.formats.tree import Frontier, leaf_hash
 from restante.rules import actions as act
-from restante.testing.sim.disk import Archived
+from restante.testing.sim.disk import Adopted, Archived, Decision
 from restante.testing.sim.history import Batch, History
 from restante.testing.sim.hostile import Adversary, ByzantineValidator, HostileProposer
 from restante.testing.sim.invariants import Checker, Violation
@@ -234,6 +234,19 @@ class Simulation:
         if cosign not in node.disk.lock.records[: node.disk.lock.synced]:
             self.history.lost.append(f"{node.name} publishes a cosignature it has not written down")
 
+    def require_reached(self, node: ValidatorNode, cosign: act.Cosign) -> None:
+        """What is cosigned is the tree of what the lock durably decided or adopted."""
+        reached = 0
+        for record in node.disk.lock.records[: node.disk.lock.synced]:
+            if isinstance(record, Adopted):
+                reached = record.made.size
+            elif isinstance(record, Decision) and record.window == reached:
+                reached += 1
+        if cosign.size > reached:
+            self.history.lost.append(
+                f"{node.name} cosigns size {cosign.size}, and has written down {reached} windows"
+            )
+
     def check_restored(self, node: ValidatorNode) -> None:
         """I6: what a restarted validator knows is what it had let out before."""
         h, m, name = self.history, node.machine, node.name
@@ -267,8 +280,12 @@ class Simulation:
         for window, position in node.disk.freezes().items():
             if window not in h.frozen[name]:
                 h.freeze(name, window, position)
-        frontier = Frontier.EMPTY
-        for size, decision in enumerate(node.disk.decisions(), start=1):
+        adopted = node.disk.adopted()
+        if adopted is not None:
+            h.adopt(name, adopted.made.size, adopted.made.root)
+        before = () if adopted is None else adopted.entries
+        frontier = Frontier.EMPTY.extend(map(leaf_hash, before))
+        for size, decision in enumerate(node.disk.followed(), start=len(before) + 1):
             frontier = frontier.append(leaf_hash(decision.entry))
             archived = node.disk.batch(decision.window, decision.cid)
             if size > len(h.chains[name]) and archived is not None:

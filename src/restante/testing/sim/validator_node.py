@@ -14,11 +14,12 @@ from restante.rules.actions import Action
 from restante.rules.pool import Row
 from restante.rules.propose import Proposing
 from restante.rules.validator import Validator
+from restante.testing.sim.adopting import AdoptingParty
 from restante.testing.sim.disk import Archived, Decision, Journal, RolledUp
 from restante.testing.sim.history import Batch
 from restante.testing.sim.party import Crash
 from restante.testing.sim.plan import key_of
-from restante.testing.sim.rolling import RollingParty, records_of
+from restante.testing.sim.rolling import records_of
 from restante.testing.sim.workload import cheap_keccak
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ RETRY_MS = 1_000
 RESTART_MS = 4_000
 
 
-class ValidatorNode(RollingParty):
+class ValidatorNode(AdoptingParty):
     """One validator process, its disk and its clock."""
 
     def __init__(self, sim: "Simulation", name: str) -> None:
@@ -61,6 +62,13 @@ class ValidatorNode(RollingParty):
         self.begin_rolling()
         self._known.clear()
         self.proposings.clear()
+        if self.is_away():
+            self.seek()
+        else:
+            self.begin()
+
+    def begin(self) -> None:
+        """The machine is made of what disk holds."""
         self.machine = Validator(
             self.sim.d,
             self.key,
@@ -132,11 +140,11 @@ class ValidatorNode(RollingParty):
             )
 
     def _poll(self, life: int) -> None:
-        if self.life != life or self.machine is None:
+        if self.life != life:
             return
         self._polling = False
         machine = self.machine
-        if machine.halted or self._fetching:
+        if machine is None or machine.halted or self._fetching:
             return
         entries = self.sim.engine.entries(self.name, machine.engine_slot)
         if entries or machine.deciding:
@@ -184,6 +192,7 @@ class ValidatorNode(RollingParty):
             case act.Commit():
                 self._commit(action)
             case act.Cosign():
+                sim.require_reached(self, action)
                 self._durably(disk.lock, action)
                 history.cosign(self.name, action.size, action.root, action.value)
                 sim.require_durable(self, action)
@@ -246,6 +255,8 @@ class ValidatorNode(RollingParty):
         if self.sim.d.levels:
             self.require_installed(action.entry)
             self.release_children(action.window)
+        if self.sim.plan.kept_batches is not None:
+            self.disk.keep_from(action.window + 1 - self.sim.plan.kept_batches)
         self.poll_soon()
 
     def _propose(self) -> None:
