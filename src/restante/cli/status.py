@@ -62,6 +62,8 @@ def _show(s: dict[str, Any]) -> None:
     for store, state in s.get("stores", {}).items():
         error = "" if state["error"] is None else f", failing: {state['error']['message']}"
         click.echo(f"store {store}: {state['pending']} files waiting{error}")
+    if s.get("adopted"):
+        click.echo(f"adopted: {s['adopted']['message']}")
     for reason in s["reasons"]:
         click.echo(f"NOT WELL ({reason['code']}): {reason['message']}")
     if not s["reasons"]:

@@ -56,7 +56,7 @@ def test_a_newer_version_and_damage_are_named(tmp_path: Path) -> None:
     Lock.create(tmp_path, SET, KEY).close()
     path = tmp_path / "lock.db"
     db = sqlite3.connect(path)
-    db.execute("UPDATE meta SET value = 2 WHERE name = 'version'")
+    db.execute("UPDATE meta SET value = 3 WHERE name = 'version'")
     db.commit()
     db.close()
     refused(lambda: Lock.open(tmp_path, SET, KEY), "lock-version")

@@ -87,7 +87,9 @@ class Refill:
             if not self.missing:
                 return
             level = min(level, max(span.level for span in self.missing))
-            await self.put_back([s for s in reversed(self.missing) if s.level == level])
+            lost = [span for span in self.missing if span.level == level]
+            # Of an adopted log the oldest are those that peers give up next.
+            await self.put_back(lost if self._state.lock.adopted() else reversed(lost))
             level -= 1
 
     async def put_back(self, spans: Iterable[Span]) -> None:

@@ -50,7 +50,7 @@ class Validating:
     ) -> None:
         """`retention_days` 0 keeps everything; `children_kept_s`: how long the segments that a
         roll-up was made of stay after the window whose entry names it."""
-        self._retained = retention_days * 86_400 // node.d.window_s
+        self._retained = retention_days * DAY_S // node.d.window_s
         self._children_kept = -(-children_kept_s // node.d.window_s)
         self.node = node
         self.state = state
