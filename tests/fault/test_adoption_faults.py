@@ -38,6 +38,7 @@ def test_it_dies_at_every_step_of_an_adoption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RETENTION_EVERY", 1)
+    monkeypatch.setattr(limits, "ADOPT_ASKS", 60)
 
     async def scenario() -> None:
         local = a_set(tmp_path)

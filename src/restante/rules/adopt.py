@@ -50,10 +50,15 @@ def floor_for(
     `lost` False skips the question whether `window` is to be had: the own tree is lost already.
     """
     answers = sorted(floors.values())
-    if d.n == 1 or len(answers) < d.n - d.f - 1 or (lost and answers[0] <= window):
+    if not are_enough(d, len(answers)) or (lost and answers[0] <= window):
         return None
     floor = answers[d.f]
     return floor if floor <= first_needed(d, d.first_window + size) else None
+
+
+def are_enough(d: Descriptor, peers: int) -> bool:
+    """Whether so many peers' word permits an adoption, if they agree."""
+    return d.n > 1 and peers >= d.n - d.f - 1
 
 
 def first_needed(d: Descriptor, window: int) -> int:

@@ -19,7 +19,7 @@ from restante.formats.level import body_levels, span_of
 from restante.formats.message import Certificate
 from restante.formats.paths import segment_path
 from restante.formats.policy import VerifiedCheckpoint
-from restante.node.durable.elsewhere import Elsewhere, Holder
+from restante.node.durable.elsewhere import Elsewhere, Holder, PeerHolder
 from restante.node.durable.state import State
 from restante.node.waiting import retries
 from restante.ports import Clock
@@ -96,6 +96,7 @@ class Adopting:
         unfinished = state.lock.adopted() if state.adopting else None
         lost_from = self._next if unfinished is None else unfinished.lost_from
         floors: dict[str, int] = {}
+        claiming: list[PeerHolder] = []
         for holder in self._elsewhere.peers:
             try:
                 floor = self._floor(holder, lost_from, checkpoint.size)
@@ -103,17 +104,21 @@ class Adopting:
                 log.info("%s", error)
                 continue
             if unfinished is None and floor <= lost_from:
-                if self._has(holder, lost_from, checkpoint):
-                    return True
-                log.warning("%s claims to have window %d, and has it not", holder.name, lost_from)
-                continue
-            floors[holder.name] = floor
-        floor_ = rule.floor_for(d, lost_from, checkpoint.size, floors, lost=unfinished is None)
-        if floor_ is None:
-            self._wait(f"of {len(floors)} peers none has window {lost_from}; too few to adopt")
+                claiming.append(holder)
+            else:
+                floors[holder.name] = floor
+        if claiming and not rule.are_enough(d, len(floors)):
+            return True
+        for holder in claiming:
+            if self._has(holder, lost_from, checkpoint):
+                return True
+            log.warning("%s claims to have window %d, and has it not", holder.name, lost_from)
+        agreed = rule.floor_for(d, lost_from, checkpoint.size, floors, lost=unfinished is None)
+        if agreed is None:
+            self._wait(f"{len(floors)} peers do not keep window {lost_from}: not yet to adopt")
             return False
         return any(
-            self._take(holder, checkpoint, note, floor_, lost_from)
+            self._take(holder, checkpoint, note, agreed, lost_from)
             for holder in self._elsewhere.peers
         )
 
