@@ -155,8 +155,8 @@ def test_a_validator_returns_after_everybody_forgot_what_it_missed(tmp_path: Pat
         # It is one of the k that the set needs now, and hears what only it was given.
         nodes["v1"].stop()
         late = hand_in(url, 2)
-        at = nodes["v2"].status()["published"]
-        until(lambda: again.status()["published"] > at + 4)
+        at = again.status()["window"]
+        until(lambda: again.status()["published"] > at + 3, 60, again.status)
         with Client(read_policy(cluster.policy), [parse_source(url)], ProcessMemory()) as client:
             with pytest.raises(Missing) as caught:
                 list(client.query(Query((), mode="all")))
