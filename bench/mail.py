@@ -1,15 +1,17 @@
 """A request for old mail over an archive of 200,000 envelopes, against a wnode's 5 µs for each.
 
-    python bench/mail.py [--directory DIR] [--json]
+    python bench/mail.py [--directory DIR] [--repeat N] [--json]
 
 The mail server role as it runs in a node, with the archive of two days at 1.16 envelopes/s as its
 folder; from the request's arrival to the 125 that ends its answer, given to a peer that takes
 everything at once: links, which cost every server the same, are left out, and so is a wnode's own
 sending. Everything handed out was verified in that time.
 
-- *cold*: no topic is known, as after a first start; *learnt*: all are;
-- a rare, a middling and the busiest topic by their filters; a page of 1,000 of all topics, and all
-  of it.
+- *cold*: no topic is known, as after a first start; *learnt*: all are; they take turns, `--repeat`
+  times, each with a server of its own, and every request is the first of its kind there. Printed
+  are medians, least and most;
+- a rare, a middling and the busiest topic by their filters, the rare one by its name; a page of
+  1,000 of all topics, and all of it.
 
 Baseline: the 5 µs that a wnode's scan takes for every archived envelope, hit or not.
 """
@@ -22,7 +24,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from month import Archives, Month, Plan, month, run, tell, tiny
 from traffic import Traffic
@@ -37,7 +39,6 @@ from restante.node.mailserver.index import IndexPlace
 from restante.node.mailserver.role import MailServer
 
 WNODE_S = 5e-6
-REPEATS = 5
 PLAN = Plan(Traffic(100_000, 2_000), days=2)
 KEY, SIGNER = b"k" * 32, b"\x11" * 32
 
@@ -65,13 +66,23 @@ class Taker:
             self.bytes_ += len(payload)
 
 
-def request(filter_: int, limit: int | None) -> bytes:
-    """A request for all times: raw without a limit, structured with one."""
-    if limit is None:
+class Request(NamedTuple):
+    """For all times: raw without limit and names, else structured."""
+
+    what: str
+    filter_: int
+    limit: int | None = None
+    named: tuple[bytes, ...] = ()
+
+
+def encoded(asked: Request) -> bytes:
+    """What a client sends."""
+    filter_ = asked.filter_
+    if asked.limit is None and not asked.named:
         content = bytes(8) + (b"" if filter_ == bloom.FULL else bloom.encode(filter_))
     else:
-        number = rlp.encode_uint(limit)
-        content = rlp.encode([b"", b"", bloom.encode(filter_), [], number, b"", b""])
+        number = rlp.encode_uint(asked.limit or 0)
+        content = rlp.encode([b"", b"", bloom.encode(filter_), asked.named, number, b"", b""])
     data = crypt.encrypt_symmetric(content, KEY, sign_with=SIGNER)
     return whisper.assemble(2**31, 50, bytes(4), data, 0)
 
@@ -85,17 +96,34 @@ async def ask(server: MailServer, payload: bytes) -> tuple[float, Taker]:
     return time.perf_counter() - began, peer
 
 
-async def serve(archive: Month, learnt: bool) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds of learning, and the rows."""
-    rows: list[dict[str, Any]] = []
-    plan, ranked = archive.plan, archive.plan.traffic.ranked
-    filters: dict[str, tuple[int, int | None]] = {
-        "a rare topic": (bloom.of_topics([ranked[-5]]), None),
-        "a middling topic": (bloom.of_topics([ranked[len(ranked) // 20]]), None),
-        "the busiest topic": (bloom.of_topics(ranked[:1]), None),
-        "all topics, a page": (bloom.FULL, 1000),
-        "all topics, all": (bloom.FULL, None),
-    }
+class Try(NamedTuple):
+    """One request that was answered."""
+
+    what: str
+    learnt: bool
+    seconds: float
+    cpu_s: float
+    envelopes: int
+    bytes_: int
+
+
+def requests_of(archive: Month) -> list[Request]:
+    ranked = archive.plan.traffic.ranked
+    rare = bloom.of_topics([ranked[-5]])
+    return [
+        Request("a rare topic", rare),
+        Request("a rare topic, by name", rare, named=(ranked[-5],)),
+        Request("a middling topic", bloom.of_topics([ranked[len(ranked) // 20]])),
+        Request("the busiest topic", bloom.of_topics(ranked[:1])),
+        Request("all topics, a page", bloom.FULL, 1000),
+        Request("all topics, all", bloom.FULL),
+    ]
+
+
+async def serve(archive: Month, learnt: bool) -> tuple[float, list[Try]]:
+    """Seconds of learning, and what each request took."""
+    plan = archive.plan
+    tries: list[Try] = []
     with tempfile.TemporaryDirectory() as name:
         sources = [FolderSource(archive.root)]
         place = IndexPlace(plan.descriptor, plan.made.policy(), sources, Path(name))
@@ -109,44 +137,66 @@ async def serve(archive: Month, learnt: bool) -> tuple[float, list[dict[str, Any
             while await server.index._learn_older():
                 pass
             learning = time.perf_counter() - began
-            tell(f"  {len(server.index.book):,} topics (by day) learnt in {learning:.1f} s")
         answering = asyncio.ensure_future(server.run())
-        for what, (filter_, limit) in filters.items():
-            tries = [
-                await ask(server, request(filter_, limit)) for _ in range(REPEATS if learnt else 1)
-            ]
-            seconds = statistics.median(took for took, _ in tries)
-            rows.append(
-                {
-                    "what": what,
-                    "learnt": learnt,
-                    "seconds": seconds,
-                    "envelopes": tries[0][1].envelopes,
-                    "bytes": tries[0][1].bytes_,
-                    "times_wnode": seconds / (WNODE_S * archive.facts["envelopes"]),
-                }
-            )
-            tell(f"  {what}: {seconds:.2f} s")
+        for asked in requests_of(archive):
+            cpu_s = time.process_time()
+            took, peer = await ask(server, encoded(asked))
+            cpu_s = time.process_time() - cpu_s
+            tries.append(Try(asked.what, learnt, took, cpu_s, peer.envelopes, peer.bytes_))
         answering.cancel()
         await asyncio.gather(answering, return_exceptions=True)
         await server.aclose()
-    return learning, rows
+    return learning, tries
 
 
 def measure(archives: Archives, options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as it is printed by `--json`."""
     plan = replace(PLAN, traffic=replace(PLAN.traffic, seed=options.seed))
     archive = month(tiny(plan, 1) if options.tiny else plan, archives.directory, tell)
-    _, cold = asyncio.run(serve(archive, learnt=False))
-    learning, rows = asyncio.run(serve(archive, learnt=True))
+    tries: list[Try] = []
+    learning: list[float] = []
+    for turn in range(options.repeat):
+        for learnt in (False, True):
+            took, found = asyncio.run(serve(archive, learnt))
+            tries += found
+            learning += [took] if learnt else []
+        tell(f"  turn {turn + 1}: learnt in {learning[-1]:.1f} s")
     facts = {key: value for key, value in archive.facts.items() if key != "counts"}
     return {
         "archive": facts,
         "wnode_s": WNODE_S * facts["envelopes"],
-        "learning_s": learning,
+        "learning_s": spread(learning),
         "rss_max_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "rows": cold + rows,
+        "rows": rows_of(tries, facts["envelopes"]),
     }
+
+
+def rows_of(tries: list[Try], archived: int) -> list[dict[str, Any]]:
+    """A row for each request, cold and learnt."""
+    by_kind: dict[tuple[str, bool], list[Try]] = {}
+    for one in tries:
+        by_kind.setdefault((one.what, one.learnt), []).append(one)
+    return [
+        {
+            "what": what,
+            "learnt": learnt,
+            "seconds": spread([one.seconds for one in found]),
+            "cpu_s": spread([one.cpu_s for one in found]),
+            "envelopes": found[0].envelopes,
+            "bytes": found[0].bytes_,
+            "times_wnode": statistics.median(one.seconds for one in found) / (WNODE_S * archived),
+        }
+        for (what, learnt), found in by_kind.items()
+    ]
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def text(found: dict[str, float]) -> str:
+    return f"{found['median']:.3f} ({found['least']:.3f}–{found['most']:.3f})"
 
 
 def show(result: dict[str, Any]) -> None:
@@ -154,21 +204,23 @@ def show(result: dict[str, Any]) -> None:
     facts = result["archive"]
     print(
         f"\n{facts['envelopes']:,} envelopes of {facts['topics']:,} topics, "
-        f"{facts['bytes'] / 1e6:,.0f} MB; all topics learnt in {result['learning_s']:.1f} s; "
+        f"{facts['bytes'] / 1e6:,.0f} MB; all topics learnt in "
+        f"{result['learning_s']['median']:.1f} s; "
         f"at most {result['rss_max_bytes'] / 1e6:,.0f} MB of memory"
     )
-    print(f"{'':28}{'found':>10}{'MB':>9}{'s':>9}{'× wnode':>9}")
-    print(f"{'5 µs an envelope (baseline)':28}{'':>19}{result['wnode_s']:>9.3f}{1:>9.2f}")
+    print(f"{'':28}{'found':>10}{'MB':>9}{'s':>24}{'CPU s':>24}{'× wnode':>9}")
+    print(f"{'5 µs an envelope (baseline)':28}{'':>19}{result['wnode_s']:>24.3f}{1:>33.2f}")
     for row in result["rows"]:
         name = f"{row['what']}{'' if row['learnt'] else ', cold'}"
         print(
             f"{name:28}{row['envelopes']:>10,}{row['bytes'] / 1e6:>9.1f}"
-            f"{row['seconds']:>9.3f}{row['times_wnode']:>9.2f}"
+            f"{text(row['seconds']):>24}{text(row['cpu_s']):>24}{row['times_wnode']:>9.2f}"
         )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeat", type=int, default=3, help="turns (3)")
     return run(parser, measure, show)
 
 

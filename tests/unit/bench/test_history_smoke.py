@@ -114,6 +114,23 @@ def test_fetchlog(archives: Path) -> None:
     assert all(word in shown for word in ("baseline", "bucket, 2 days", "production"))
 
 
+def test_mail(archives: Path) -> None:
+    found = result(archives, "mail", "--repeat", "2")
+    by_kind: dict[str, dict[bool, int]] = {}
+    for row in found["rows"]:
+        by_kind.setdefault(row["what"], {})[row["learnt"]] = row["envelopes"]
+        assert 0 < row["seconds"]["least"] <= row["seconds"]["median"] <= row["seconds"]["most"]
+        assert row["cpu_s"]["most"] > 0
+    assert len(by_kind) == 6
+    # The same envelopes, whether topics are known or not, and however they are asked for.
+    assert all(cold == learnt for cold, learnt in (each.values() for each in by_kind.values()))
+    assert by_kind["a rare topic"] == by_kind["a rare topic, by name"]
+    assert by_kind["all topics, all"][True] == found["archive"]["envelopes"]
+    assert by_kind["all topics, a page"][True] == min(1000, found["archive"]["envelopes"])
+    shown = table("mail", found)
+    assert all(word in shown for word in ("baseline", "by name", ", cold", "× wnode"))
+
+
 @pytest.mark.slow
 def test_mirror(archives: Path) -> None:
     found = result(archives, "mirror")
