@@ -423,7 +423,8 @@ async def ask_how_it_is(nodes: Nodes) -> None:
         await nodes.ask(role, "/readiness", 200)
         assert b"restante_" in (await nodes.ask(role, "/metrics", 200)).content
     for role in ("validator", "proposer"):
-        assert (await nodes.ask(role, "/peers", 200)).json() == {"enode": "", "peers": []}
+        nobody = {"enode": "", "peers": [], "static": []}
+        assert (await nodes.ask(role, "/peers", 200)).json() == nobody
         await nodes.ask(role, "/peers", 403, "not-local", address="192.0.2.1")
     assert (await nodes.ask("mailserver", "/peers", 200)).json()["enode"].startswith("enode://")
     windows = (await nodes.ask("validator", "/windows?since=1", 200)).json()["windows"]

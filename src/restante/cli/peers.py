@@ -13,7 +13,8 @@ from restante.cli.output import reports, show_json
 @reports
 def peers(node: str | None, as_json: bool) -> None:
     """Show the network's peers of a node, and those that left lately: what each wants, what it
-    brought and took, and why it left. A node tells this on its own machine only.
+    brought and took, and why it left; and those that it dials in vain. A node tells this on its
+    own machine only.
 
     \b
     Examples:
@@ -34,8 +35,21 @@ def peers(node: str | None, as_json: bool) -> None:
     gone = [row for row in found["peers"] if row["left"] is not None]
     if not here:
         click.echo("no peer now")
+    for row in found["static"]:
+        if row["error"]:
+            _show_missed(row)
     for row in [*here, *gone]:
         _show(row)
+
+
+def _show_missed(row: dict[str, Any]) -> None:
+    from restante.cli.printing import not_here, printable, show_time
+
+    click.echo(not_here(row))
+    if row["hint"]:
+        click.echo(printable(f"    {row['hint']}"))
+    when = "now" if row["next_s"] is None else f"at {show_time(row['next_s'])}"
+    click.echo(f"    dialled {row['attempts']} times; again {when}")
 
 
 def _show(row: dict[str, Any]) -> None:

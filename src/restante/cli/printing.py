@@ -184,3 +184,9 @@ class TextLines:
     def error(self, error: RestanteError, cursor: str) -> None:
         complain(error)
         click.echo(f"what was printed before is verified; to go on: --cursor {cursor}", err=True)
+
+
+def not_here(static: dict[str, Any]) -> str:
+    """A line about a configured peer (a row of `static`) that is not reached."""
+    key, _, address = static["enode"].removeprefix("enode://").partition("@")
+    return printable(f"not here: {key[:16]}…@{address}: {static['error']}")

@@ -39,6 +39,8 @@ def _counts(found: dict[str, int]) -> str:
 
 
 def _show(s: dict[str, Any]) -> None:
+    from restante.cli.printing import not_here
+
     name = f"{s['name']}, " if "name" in s else ""
     click.echo(f"{name}{' + '.join(s['roles'])} of set {s['set'][:16]}…")
     click.echo(f"window {s['window']}", nl=False)
@@ -57,6 +59,9 @@ def _show(s: dict[str, Any]) -> None:
         for name, words in (("left", "peers that left"), ("turned_away", "turned away")):
             if s["network"][name]:
                 click.echo(f"  {words}: {_counts(s['network'][name])}")
+        for static in s["network"]["static"]:
+            if static["error"]:
+                click.echo(f"  {not_here(static)}")
     if "mail" in s:
         click.echo(f"mail: {_counts(s['mail']['counts'])}")
     for store, state in s.get("stores", {}).items():

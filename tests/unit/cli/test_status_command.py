@@ -13,6 +13,10 @@ NETWORK = {
     "counts": {"low-pow": 3, "accepted": 9},
     "left": {},
     "turned_away": {"handshake": 2, "too-often": 40},
+    "static": [
+        {"enode": f"enode://{'ab' * 64}@192.0.2.7:1", "error": ""},
+        {"enode": f"enode://{'cd' * 64}@a.example:2", "error": "a.example:2: no \x1bsuch host"},
+    ],
 }
 
 
@@ -27,6 +31,8 @@ def test_a_mail_server_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "network: 2 peers, at enode://ab@127.0.0.1:1" in lines
     assert "  brought: accepted 9, low-pow 3" in lines
     assert "  turned away: handshake 2, too-often 40" in lines
+    assert r"  not here: cdcdcdcdcdcdcdcd…@a.example:2: a.example:2: no \x1bsuch host" in lines
+    assert not any("192.0.2.7" in line for line in lines)
     assert not any("left" in line for line in lines)
     assert "mail: answered 4, too-soon 1" in lines
     assert lines[-1] == "all is well"

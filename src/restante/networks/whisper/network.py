@@ -73,7 +73,7 @@ class WhisperNetwork:
         self._talk = Talk(clock, keccak256, self._status, mail, max_peers)
         self._relay = self._talk.relay
         self._queue: Queue = self._talk.queue
-        self._dialling = Dialling(peers, self._talk.peers, self._talk)
+        self._dialling = Dialling(peers, self._talk.peers, self._talk, clock)
         self._key = key
         self._client = client
         self._listen_at = listen_at
@@ -187,7 +187,9 @@ class WhisperNetwork:
             ]
         found = []
         if not self.connected:
-            found.append(("no-peer", "no Whisper peer: nothing is observed, nothing is sent"))
+            found.append(
+                ("no-peer", "no Whisper peer (see `restante peers`): nothing is observed, or sent")
+            )
         skew = self._judge_clock()
         if skew.seems_off:
             found.append(("network-clock", in_words(skew)))

@@ -55,9 +55,13 @@ def peer_routes(network: Network | None) -> list[BaseRoute]:
             raise RequestRefused(
                 403, "not-local", "peers are told on the node's own machine only", "ask there"
             )
-        enode = "" if network is None else network.status().get("enode") or ""
-        rows = [] if network is None else network.peers()
-        data = json.dumps({"enode": enode, "peers": rows}, ensure_ascii=False)
+        status = {} if network is None else network.status()
+        found = {
+            "enode": status.get("enode") or "",
+            "peers": [] if network is None else network.peers(),
+            "static": status.get("static", []),
+        }
+        data = json.dumps(found, ensure_ascii=False)
         return Response(data, 200, {"Cache-Control": "no-store"}, "application/json")
 
     return [Route("/peers", show, methods=["GET"])]
