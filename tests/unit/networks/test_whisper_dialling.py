@@ -80,6 +80,13 @@ def test_it_sleeps_between_attempts_as_long_as_the_pauses_say() -> None:
     assert static.attempts == 9
 
 
+def test_how_long_an_attempt_held_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SHH_LINK_GOOD_S", 1e-9)
+    sleep = Sleeper(4)
+    dial(CLOSED, sleep=sleep)
+    assert sleep.slept == [0.5] * 4
+
+
 def test_each_peer_has_pauses_of_its_own() -> None:
     both = Sleeper(4)
     dial(CLOSED, Enode(bytes(64), "127.0.0.1", 2), sleep=both)
