@@ -102,6 +102,9 @@ class Judge:
         self.pool: dict[bytes, bytes] = {}
         self.codes: list[str] = []
         self._params = params
+        self.may_judge = asyncio.Event()
+        """Clear it to keep the next group waiting, and all behind it."""
+        self.may_judge.set()
         self.task = asyncio.ensure_future(self._run())
 
     async def close(self) -> None:
@@ -111,6 +114,7 @@ class Judge:
 
     async def _run(self) -> None:
         async for group in self.network.arrivals():
+            await self.may_judge.wait()
             verdicts = [self._judge(arrival.arrival_ms, arrival.raw) for arrival in group]
             self.codes += [verdict.code for verdict in verdicts]
             self.network.judged(verdicts)

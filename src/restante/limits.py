@@ -453,9 +453,11 @@ SHH_FADED_IDS = 262_144
 # Envelopes that wait for their time (sent ahead of the clock, or worked scantily) for one peer; at
 # most half of a tick's looks are for these.
 SHH_HELD = 8_192
-# What peers brought and reception has not judged: reading stops above it, and goes on below half.
-# A packet that was begun (16 MiB) still comes in.
+# What peers brought and reception has not judged: a peer is not read while more of it waits than is
+# free of this. One packet of each (16 MiB) may still come in above its share, so nobody is read
+# while there is more in all than the second figure.
 SHH_QUEUE_BYTES = 32 * 1024 * 1024
+SHH_QUEUE_ALL_BYTES = 64 * 1024 * 1024
 # What an envelope costs in memory besides its bytes: small ones must not be free.
 SHH_ENVELOPE_OVERHEAD_BYTES = 300
 # The garbage collector of a node looks for cycles after so many new objects, some 10 MB at most: a

@@ -104,7 +104,8 @@ class Network(Protocol):
         ...
 
     def arrivals(self) -> AsyncIterator[Sequence[Arrival]]:
-        """Groups of envelopes in order of arrival, not yet judged. Ends when the network closes.
+        """Groups of envelopes, not yet judged, in order of arrival from each peer. Ends when the
+        network closes.
 
         The consumer's pace is the flow control: nothing is dropped while it is busy.
         """

@@ -408,6 +408,7 @@ def test_reading_stops_while_nobody_judges_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "SHH_QUEUE_BYTES", 20_000)
+    monkeypatch.setattr(limits, "SHH_QUEUE_ALL_BYTES", 10_000)
 
     async def test() -> None:
         network = await listening(1)
@@ -417,7 +418,7 @@ def test_reading_stops_while_nobody_judges_and_loses_nothing(
             for raw in raws:
                 giver.give(raw)
                 await asyncio.sleep(0)
-            await until(lambda: network.status()["queue"]["bytes"] > 20_000)
+            await until(lambda: network.status()["queue"]["bytes"] > 10_000)
             await asyncio.sleep(0.2)
             # One read may bring some hundred packets; then nothing more is read.
             assert network.status()["queue"]["envelopes"] < 2000
@@ -432,6 +433,37 @@ def test_reading_stops_while_nobody_judges_and_loses_nothing(
             for peer, text in ((other, b"other"), (late, b"late")):
                 peer.give(envelope(text))
                 assert len(await take(network, 1)) == 1
+
+    run(test)
+
+
+def test_who_has_its_share_waiting_is_not_read_and_the_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "SHH_QUEUE_BYTES", 20_000)
+
+    async def test() -> None:
+        mail = Mail()
+        network = await listening(1, mail=mail)
+        async with closing(network):
+            giver, other = await raw_peer(network, 2), await raw_peer(network, 3)
+            raws = envelopes(2000, ttl_s=5)
+            for raw in raws:
+                giver.give(raw)
+                await asyncio.sleep(0)
+            await until(lambda: network.status()["queue"]["bytes"] > 10_000)
+            await asyncio.sleep(0.2)
+            held = network.status()["queue"]["envelopes"]
+            assert held < 2000
+            brought = envelope(b"other")
+            other.send(messages.MAIL_REQUEST, b"mail")
+            other.give(brought)
+            await until(lambda: network.status()["queue"]["envelopes"] == held + 1)
+            assert [payload for _, payload in mail.asked] == [b"mail"]
+            arrivals = [arrival.raw for arrival in await take(network, 2001)]
+            assert arrivals.index(brought) <= held
+            arrivals.remove(brought)
+            assert arrivals == raws
 
     run(test)
 

@@ -199,6 +199,52 @@ def test_what_geth_cuts_off_for(made: Callable[[], bytes], reason: str) -> None:
     run(attack, Status())
 
 
+def nonsense(*numbers: int) -> list[bytes]:
+    """What geth cuts off for, each another."""
+    return [whisper.assemble(now_s() + 50, 50, b"abcd", b"%d" % n * 50, 0) for n in numbers]
+
+
+def test_what_waits_of_who_was_cut_off_is_not_judged() -> None:
+    """But for the rest of the packet, which geth would have judged, and what others brought."""
+
+    async def attack(scene: Scene) -> None:
+        network = scene.network
+        scene.judge.may_judge.clear()
+        first = [*nonsense(1), *envelopes(1500)]
+        shared = envelope(b"both bring it")
+        scene.hostile.give(*first)
+        scene.hostile.give(shared, *nonsense(*range(2, 800)))
+        waiting = len(first) + 799 - limits.SHH_GROUP_ENVELOPES
+        await until(lambda: network.status()["queue"]["envelopes"] == waiting)
+        scene.giver.give(shared)
+        await until(lambda: network.status()["counts"].get("repeat") == 1)
+        scene.judge.may_judge.set()
+        await scene.ended("low-pow")
+        await scene.taker.until(lambda: len(scene.taker.envelopes) == 1501)
+        assert scene.taker.envelopes == [*first[1:], shared]
+        assert network.status()["counts"]["low-pow"] == 1
+        assert network.status()["queue"] == {"envelopes": 0, "bytes": 0}
+
+    run(attack, Status())
+
+
+def test_who_was_held_is_read_once_what_filled_the_queue_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "SHH_QUEUE_BYTES", 400_000)
+    monkeypatch.setattr(limits, "SHH_QUEUE_ALL_BYTES", 400_000)
+
+    async def attack(scene: Scene) -> None:
+        scene.judge.may_judge.clear()
+        scene.hostile.give(*nonsense(*range(limits.SHH_GROUP_ENVELOPES)))
+        scene.hostile.give(*nonsense(*range(10_000, 12_000)))
+        await until(lambda: scene.network.status()["queue"]["bytes"] > 400_000)
+        scene.judge.may_judge.set()
+        await scene.ended("low-pow")
+
+    run(attack, Status())
+
+
 # --- floods -----------------------------------------------------------------------------------
 
 

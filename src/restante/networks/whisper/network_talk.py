@@ -84,7 +84,8 @@ class Talk:
         self._status = status
         self._hello = status.encode()
         self._mail = mail
-        self._paused = False
+        self._held: set[Peer] = set()
+        """Those that are not read, as too much of them waits."""
         self._awaited: dict[bytes, list[Batch]] = {}
         """Packets that repeat what waits for its judge, by the id of that."""
 
@@ -112,6 +113,8 @@ class Talk:
     def lost(self, link: Link, why: Left) -> None:
         peer = self.peers.remove(link, why, self._clock.now_ms())
         if peer is not None:
+            self._held.discard(peer)
+            self.queue.departed(peer)
             log.info("peer %s at %s left: %s", peer.node_id.hex()[:16], peer.address, peer.why)
 
     def messages(self, link: Link, came: list[tuple[int, bytes]]) -> None:
@@ -147,8 +150,8 @@ class Talk:
             peer.end("both-light", "neither would relay anything", Reason.USELESS_PEER)
             return
         peer.state.greeted(status)
-        if self._paused:
-            peer.link.pause()
+        if self.queue.full:
+            self._hold(peer)
         log.info("peer %s at %s: %s", peer.node_id.hex()[:16], peer.address, peer.client)
 
     def _other(self, peer: Peer, code: int, payload: bytes) -> None:
@@ -225,40 +228,60 @@ class Talk:
             batch.open += len(came)
             if not batch.open:
                 peer.answer(batch)
-        if came:
-            self.queue.put(came, size)
-            if self.queue.full:
-                self._pause()
+        if came and self.queue.put(peer, came, size):
+            self._hold(peer)
         if useless or not raws:
             self._charge(peer, useless or _IDLE_MESSAGE)
 
     def _charge(self, peer: Peer, units: int) -> None:
         """Let a peer pay for what it made us do for nothing; who cannot is ended."""
-        if not peer.gone and not peer.state.useless.spend(units, monotonic()):
+        if not peer.unheard and not peer.state.useless.spend(units, monotonic()):
+            peer.unheard = True
             self.counts["flood"] += 1
             self._expel(peer, "flood", "too much that is refused, known or empty")
+            self._drop(peer, but_begun=False)
 
     # --- flow -----------------------------------------------------------------------------------
 
-    def _pause(self) -> None:
-        """What is read must be judged first."""
-        if not self._paused:
-            self._paused = True
-            for peer in self.peers.all():
-                peer.link.pause()
+    def _hold(self, peer: Peer) -> None:
+        """What it brought must be judged first; and where there is too much of all, everything."""
+        for each in self.peers.all() if self.queue.full else (peer,):
+            if each not in self._held:
+                self._held.add(each)
+                each.link.pause()
+
+    def _drop(self, peer: Peer, *, but_begun: bool) -> None:
+        """Give up what waits of a peer, but for what others brought, too: that is theirs now."""
+        here = {each.state.bit: each for each in self.peers.all() if each is not peer}
+        bits = sum(here)
+        theirs: dict[Peer, list[Came]] = {}
+        for arrival, live, _, _ in self.queue.drop(peer, but_begun=but_begun):
+            if live.gave & bits:
+                giver = next(each for bit, each in here.items() if live.gave & bit)
+            elif live.gave & ~peer.state.bit:
+                giver = peer  # whoever else brought it has left
+            else:
+                self._forget(live)
+                continue
+            theirs.setdefault(giver, []).append((arrival, live, giver, None))
+        for giver, came in theirs.items():
+            self.queue.put(giver, came, sum(len(arrival.raw) for arrival, _, _, _ in came))
+            if giver.over.is_set():
+                self.queue.departed(giver)
+        self.drained()
 
     def drained(self) -> None:
-        """A group was taken from the queue."""
-        if self._paused and self.queue.low:
-            self._paused = False
-            for peer in self.peers.all():
+        """Something was taken from the queue: there may be room."""
+        if self._held:
+            for peer in [each for each in self._held if self.queue.has_room(each)]:
+                self._held.discard(peer)
                 peer.link.resume()
 
     # --- verdicts -------------------------------------------------------------------------------
 
     def judged(self, given: Sequence[Came], verdicts: Sequence[Verdict]) -> None:
-        """Relay what is durable; end who sent what geth would cut off for, now that all of its
-        packet is judged."""
+        """Relay what is durable; end who sent what geth would cut off for. Its packet is judged to
+        the end, also by later groups; what else waits of it is not."""
         doomed: dict[Peer, str] = {}
         now_s = monotonic()
         ages = limits.SKEW_AGES  # of one group: enough to tell, and nothing to pay for
@@ -286,13 +309,17 @@ class Talk:
         self.counts.update(verdict.code for verdict in verdicts)
         for peer, code in doomed.items():
             self._expel(peer, code, "geth cuts off whoever sends such an envelope")
+            self._drop(peer, but_begun=True)
 
     def unjudged(self, given: Sequence[Came]) -> None:
         """Nobody will judge these: when they come again, they are new."""
         for _, live, _, _ in given:
-            self._awaited.pop(live.id, None)
-            if live.waits:
-                self.relay.forget(live)
+            self._forget(live)
+
+    def _forget(self, live: Live) -> None:
+        self._awaited.pop(live.id, None)
+        if live.waits:
+            self.relay.forget(live)
 
     def _settle(self, batch: Batch, live: Live, code: str) -> None:
         """An envelope of a packet that wants an answer was judged."""

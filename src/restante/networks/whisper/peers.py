@@ -49,6 +49,8 @@ class Peer:
         """Whether nothing more is heard of it, or said to it."""
         self.over = asyncio.Event()
         """Set when its link has ended."""
+        self.unheard = False
+        """Whether what it brought is judged no more, since it has spent its budget."""
         self.spared = 0
         """How often it was kept since the fault may be our clock's."""
         self.why = ""
