@@ -3,7 +3,7 @@
 import pytest
 
 from restante import limits
-from restante.networks.rlpx.admission import Admission, source_of
+from restante.networks.rlpx.admission import Admission
 
 
 class Guest:
@@ -156,11 +156,3 @@ def test_unfinished_messages_have_a_bound_in_all() -> None:
         room.hold(each, 0)
     room.hold(came[1], limits.RLPX_UNFINISHED_BYTES)
     assert not came[1].gave_way
-
-
-def test_sources() -> None:
-    assert source_of("192.0.2.1") == "192.0.2.1"
-    assert source_of("::ffff:192.0.2.1") == "192.0.2.1"
-    assert source_of("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::"
-    assert source_of("fe80::1%eth0") == "fe80::"
-    assert source_of("") == ""

@@ -4,7 +4,7 @@ import pytest
 
 from restante import limits
 from restante.formats.message import Answer
-from restante.node.wire.quota import Queue, Rate, Waiting, WindowQuota, source_of
+from restante.node.wire.quota import Queue, Rate, Waiting, WindowQuota
 
 
 def item(address: str, key: str = "k", work: str = "", size: int = 1) -> Waiting[str]:
@@ -131,9 +131,3 @@ def test_a_source_has_a_burst_and_then_a_rate() -> None:
     assert rate.take("b", 10.0)
     assert [rate.take("a", 10.5) for _ in range(2)] == [True, False]
     assert [rate.take("a", 99.0) for _ in range(4)] == [True, True, True, False]
-
-
-def test_an_ipv6_network_is_one_source() -> None:
-    assert source_of("2001:db8::1") == source_of("2001:db8::ffff:2") != source_of("2001:db8:1::1")
-    assert source_of("::ffff:127.0.0.1") == "127.0.0.1"
-    assert source_of("no address") == "no address"

@@ -12,7 +12,7 @@ No sockets and no clock: the link asks, and acts on the answer.
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Protocol
 
 from restante import limits
@@ -172,16 +172,3 @@ class Admission:
         account.left = min(account.left, limits.RLPX_ACCEPT_BURST)
         account.at_s = now_s
         return account
-
-
-def source_of(host: str) -> str:
-    """The address that a connection is counted by: IPv6 by its /64, which one customer has."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))

@@ -13,10 +13,11 @@ from typing import Protocol, cast
 
 from restante import limits
 from restante.errors import Unavailable
-from restante.networks.rlpx.admission import Admission, source_of
+from restante.networks.rlpx.admission import Admission
 from restante.networks.rlpx.enode import Enode
 from restante.networks.rlpx.reasons import Left, Reason
 from restante.networks.rlpx.session import Identity, Session
+from restante.networks.source import source_of
 
 __all__ = [
     "Admission",

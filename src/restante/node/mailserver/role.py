@@ -13,6 +13,7 @@ from typing import Any
 
 from restante import limits
 from restante.errors import ConfigError, InvalidEncoding, RestanteError, Unavailable
+from restante.networks.source import source_of
 from restante.networks.whisper import mail
 from restante.networks.whisper.mail_request import (
     MailKeys,
@@ -25,7 +26,7 @@ from restante.node.mailserver.delivery import Delivery, PeerLost
 from restante.node.mailserver.history import history
 from restante.node.mailserver.index import Index, IndexPlace
 from restante.node.mailserver.waiting import Job, WaitingRequests
-from restante.node.wire.quota import Rate, source_of
+from restante.node.wire.quota import Rate
 from restante.ports import Clock
 
 log = logging.getLogger("restante.mailserver")

@@ -20,9 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from restante import limits
+from restante.networks.source import source_of
 from restante.node.wire.hints import error_body
 from restante.node.wire.proxies import Proxies
-from restante.node.wire.quota import source_of
 
 
 class Seldom(logging.Filter):

@@ -5,7 +5,6 @@ key. A flood changes when outsiders are heard, never when a window is decided: v
 proposals do not stand in this queue.
 """
 
-import ipaddress
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,19 +13,6 @@ from restante import limits
 from restante.formats.message import Answer
 
 T = TypeVar("T")
-
-
-def source_of(host: str) -> str:
-    """Whom an address is counted for: itself, or its /64, as one IPv6 customer has that many."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
 
 
 class Rate:

@@ -16,11 +16,12 @@ from restante.formats.message import Certificate
 from restante.formats.note import PUBLIC_KEY_BYTES
 from restante.formats.tiles import WIDTH
 from restante.formats.tree import HASH_BYTES
+from restante.networks.source import source_of
 from restante.node.validator.cosignatures import Cosignatures
 from restante.node.validator.driver import ValidatorNode
 from restante.node.wire.http import RequestRefused, dag_cbor, error_response, number, read_body
 from restante.node.wire.peers import BODIES_TYPE
-from restante.node.wire.quota import Rate, source_of
+from restante.node.wire.quota import Rate
 from restante.node.wire.reception import Reception, check_window, parse_hex, proposal_max_bytes
 from restante.node.wire.routes_network import HandedIn
 
