@@ -549,6 +549,24 @@ def test_impossible_sent_times_are_the_sets_fault():
         read(segment, "all", (), 1 << 20)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_sent_times_are_held_to_their_own_records_window(early):
+    """A page of several windows: what the first of them could hold, a later one could not; and
+    what a later one can, the first could not."""
+    least, greatest = D.sent_bounds_s(0)
+    sent_s = least if early else greatest + 1
+    raws = [envelope(b"aaaa", greatest), envelope(b"aaaa", sent_s, b"later")]
+    members = [member(D.set_id, window, raw) for window, raw in enumerate(raws)]
+    segment = build(D.set_id, members, 0, 2, 1, bucket_bits=6)
+    (row,), page = segment.rows, segment.blocks[-1][1]
+    reader = verify_page.PageReader(D)
+    if early:
+        with failing("sent-bounds", SetFault):
+            reader.members(segment.root, row, page, None)
+    else:
+        assert reader.members(segment.root, row, page, None) == members
+
+
 def test_the_reader_of_every_network_is_there():
     assert set(verify_page.READERS) == verify.NETWORKS
 
