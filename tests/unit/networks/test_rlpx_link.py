@@ -28,6 +28,7 @@ from restante.networks.rlpx.link import (
     Reason,
     Times,
 )
+from restante.networks.rlpx.session import Session
 
 SHH = ("shh", 6, 128)
 SERVER = Identity(b"\x02" * 32, "server/1", SHH)
@@ -630,6 +631,24 @@ async def test_a_snappy_bomb_costs_nothing() -> None:
         await until(lambda: there.left and here.left)
         assert there.codes() == ["snappy"]
         assert here.left[0].reason == Reason.BREACH_OF_PROTOCOL
+
+
+@run
+async def test_who_gives_way_as_it_says_hello_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RLPX_UNFINISHED_BYTES", 1_000)
+    monkeypatch.setattr(limits, "RLPX_UNFINISHED_FREE_BYTES", 100)
+    async with listening() as (found, there):
+        reader, writer = await knock(found)
+        session = Session(someone(), SERVER.node_id)
+        writer.write(session.outgoing())
+        while not session.ready:
+            session.receive(await reader.read(10_000))
+        session.send(1, secrets.token_bytes(10_000))
+        writer.write(session.outgoing()[:-100])  # hello, and a message that is not whole
+        await until(lambda: there.left)
+        assert there.codes() == ["unfinished-too-large"]
+        assert there.links == []
+        await close(writer)
 
 
 @run

@@ -147,6 +147,19 @@ def test_what_was_handed_in_while_it_waited_is_in_the_log_once(relay: Relay) -> 
     assert relay.log == [one]
 
 
+def test_what_was_handed_in_while_it_waited_lives_once_whatever_its_judge_says(
+    relay: Relay,
+) -> None:
+    raw = envelope(now_s=NOW_S)
+    one = relay.known[sha256(raw).digest()] = live(raw, giver=1)
+    assert relay.adopt(one)
+    relay.accept(one, valid.receive(raw, NOW_MS, PARAMS, keccak256))
+    assert relay.adopt(one)
+    relay.forget(one)
+    assert relay.known == {one.id: one}
+    assert (relay.log, relay.living) == ([one], 1)
+
+
 def test_the_oldest_go_first(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SHH_LIVE_ENVELOPES", 3)
     all_ = [accepted(relay, raw) for raw in some(5)]

@@ -207,7 +207,7 @@ class Link(asyncio.Protocol):
         if session.frames != frames:
             self._heard_s = self._loop.time()
         self._admission.hold(self, session.unfinished_bytes)
-        if session.ready and not was_ready:
+        if session.ready and not was_ready and self.why is None:
             self._open()
         if came and self.why is None:
             self._handler.messages(self, came)

@@ -302,10 +302,10 @@ class Talk:
             elif self._refused(came, code, severity == "disconnect", now_s):
                 doomed[peer] = code
             if batch is not None:
-                self._settle(batch, live, code)
+                self._settle(batch, arrival.raw, code)
             if self._awaited:
                 for waiting in self._awaited.pop(live.id, ()):
-                    self._settle(waiting, live, code)
+                    self._settle(waiting, arrival.raw, code)
         self.counts.update(verdict.code for verdict in verdicts)
         for peer, code in doomed.items():
             self._expel(peer, code, "geth cuts off whoever sends such an envelope")
@@ -318,13 +318,12 @@ class Talk:
 
     def _forget(self, live: Live) -> None:
         self._awaited.pop(live.id, None)
-        if live.waits:
-            self.relay.forget(live)
+        self.relay.forget(live)
 
-    def _settle(self, batch: Batch, live: Live, code: str) -> None:
+    def _settle(self, batch: Batch, raw: bytes, code: str) -> None:
         """An envelope of a packet that wants an answer was judged."""
         if code in OUT_OF_TIME:
-            batch.out_of_time.append(self._keccak(live.raw))
+            batch.out_of_time.append(self._keccak(raw))
         batch.open -= 1
         if not batch.open:
             batch.peer.answer(batch)

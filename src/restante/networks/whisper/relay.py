@@ -114,6 +114,8 @@ class Relay:
         """Let an envelope live whose facts are not at hand: it is our own, or was in the pool
         before it came. False if it is none, or one that must never be sent: TTL 0, or a sent time
         that wraps around."""
+        if not live.waits:
+            return True  # it was handed in here meanwhile
         try:
             found = whisper.scan(live.raw)
         except InvalidEncoding:
@@ -127,8 +129,10 @@ class Relay:
         return True
 
     def forget(self, live: Live) -> None:
-        """It was refused, or nobody judged it: when it comes again, it is new."""
-        self.known.pop(live.id, None)
+        """It was refused, or nobody judged it: when it comes again, it is new. But what was handed
+        in here meanwhile lives."""
+        if live.waits:
+            self.known.pop(live.id, None)
 
     def expire(self, now_s: int) -> None:
         """Let go what has expired, and what is over the limits, oldest first."""
