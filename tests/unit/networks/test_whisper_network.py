@@ -1,6 +1,7 @@
 """Whisper networks on loopback, over real links: what is relayed to whom, and what is told."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
@@ -261,6 +262,21 @@ def test_two_that_dial_each_other_have_one_link() -> None:
             await until(lambda: third.status()["static"][0]["attempts"] == 2)
             assert not third.connected
             assert other.connected
+
+    run(test)
+
+
+def test_the_log_is_of_peers_that_we_chose(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "restante.whisper")
+
+    async def test() -> None:
+        network = await listening(1)
+        chooses = dialling(2, enode(network))
+        async with closing(Judge(chooses), network):
+            await until(lambda: chooses.connected and network.connected)
+        words = [record.getMessage() for record in caplog.records]
+        assert any(word.endswith("restante/1") for word in words)
+        assert not any(word.endswith("restante/2") for word in words)
 
     run(test)
 

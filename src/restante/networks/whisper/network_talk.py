@@ -115,7 +115,13 @@ class Talk:
         if peer is not None:
             self._held.discard(peer)
             self.queue.departed(peer)
-            log.info("peer %s at %s left: %s", peer.node_id.hex()[:16], peer.address, peer.why)
+            self._log(peer, f"left: {peer.why}")
+
+    def _log(self, peer: Peer, what: str) -> None:
+        """Of peers that we chose. Others come at will, so they shall not fill a log; `restante
+        peers` shows them."""
+        level = logging.INFO if peer.outbound else logging.DEBUG
+        log.log(level, "peer %s at %s: %s", peer.node_id.hex()[:16], peer.address, what)
 
     def messages(self, link: Link, came: list[tuple[int, bytes]]) -> None:
         peer = self.peers.of(link)
@@ -152,7 +158,7 @@ class Talk:
         peer.state.greeted(status)
         if self.queue.full:
             self._hold(peer)
-        log.info("peer %s at %s: %s", peer.node_id.hex()[:16], peer.address, peer.client)
+        self._log(peer, peer.client)
 
     def _other(self, peer: Peer, code: int, payload: bytes) -> None:
         """Everything but envelopes, which is rare: each costs the peer some of its budget."""
