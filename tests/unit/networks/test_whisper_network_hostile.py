@@ -201,7 +201,7 @@ def test_what_geth_cuts_off_for(made: Callable[[], bytes], reason: str) -> None:
 
 def nonsense(*numbers: int) -> list[bytes]:
     """What geth cuts off for, each another."""
-    return [whisper.assemble(now_s() + 50, 50, b"abcd", b"%d" % n * 50, 0) for n in numbers]
+    return [rlp.encode([b"", b"", b"abc", b"%d" % n, b""]) for n in numbers]
 
 
 def test_what_waits_of_who_was_cut_off_is_not_judged() -> None:
@@ -219,10 +219,10 @@ def test_what_waits_of_who_was_cut_off_is_not_judged() -> None:
         scene.giver.give(shared)
         await until(lambda: network.status()["counts"].get("repeat") == 1)
         scene.judge.may_judge.set()
-        await scene.ended("low-pow")
+        await scene.ended("topic-length")
         await scene.taker.until(lambda: len(scene.taker.envelopes) == 1501)
         assert scene.taker.envelopes == [*first[1:], shared]
-        assert network.status()["counts"]["low-pow"] == 1
+        assert network.status()["counts"]["topic-length"] == 1
         assert network.status()["queue"] == {"envelopes": 0, "bytes": 0}
 
     run(attack, Status())
@@ -240,7 +240,7 @@ def test_who_was_held_is_read_once_what_filled_the_queue_is_given_up(
         scene.hostile.give(*nonsense(*range(10_000, 12_000)))
         await until(lambda: scene.network.status()["queue"]["bytes"] > 400_000)
         scene.judge.may_judge.set()
-        await scene.ended("low-pow")
+        await scene.ended("topic-length")
 
     run(attack, Status())
 
@@ -315,6 +315,15 @@ def test_a_flood_of_what_has_been_in_the_pool_for_long() -> None:
 def test_floods_of_messages_that_bring_nothing(says: list[tuple[int, bytes]]) -> None:
     async def attack(scene: Scene) -> None:
         await flood(scene, *says)
+
+    run(attack, Status())
+
+
+@pytest.mark.usefixtures("small_budget")
+def test_a_large_message_that_brings_nothing_costs_more() -> None:
+    async def attack(scene: Scene) -> None:
+        scene.hostile.send(99, bytes(2_100_000))
+        await scene.ended("flood")
 
     run(attack, Status())
 

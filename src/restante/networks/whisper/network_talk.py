@@ -28,9 +28,11 @@ from restante.rules.intake import Verdict
 
 log = logging.getLogger("restante.whisper")
 
-# What a message costs that brings nothing, a refused envelope, and a new demand, which makes us
-# look through all that lives: in units of limits.SHH_USELESS_BURST.
+# What a message costs that brings nothing, and for how many bytes it costs one more (to decrypt and
+# unpack them); a refused envelope; and a new demand, which makes us look through all that lives: in
+# units of limits.SHH_USELESS_BURST.
 _IDLE_MESSAGE = 10
+_IDLE_BYTES = 1_000
 _REFUSED = 10
 _NEW_DEMAND = 500
 
@@ -163,7 +165,7 @@ class Talk:
     def _other(self, peer: Peer, code: int, payload: bytes) -> None:
         """Everything but envelopes, which is rare: each costs the peer some of its budget."""
         state = peer.state
-        cost = _IDLE_MESSAGE
+        cost = _IDLE_MESSAGE + len(payload) // _IDLE_BYTES
         if code == messages.POW:
             state.demands(messages.parse_pow(payload), None)
             cost = _NEW_DEMAND
