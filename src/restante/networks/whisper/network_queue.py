@@ -29,11 +29,11 @@ class Line:
         """Where those of several envelopes begin and end, counted from the peer's first."""
         self._taken = 0
 
-    def put(self, packet: list[Came], cost_bytes: int) -> None:
-        if len(packet) > 1:
+    def put(self, packet: list[Came], count: int, cost_bytes: int) -> None:
+        if count > 1:
             start = self._taken + len(self.came)
-            self._packets.append((start, start + len(packet)))
-        self.came += packet
+            self._packets.append((start, start + count))
+        self.came.extend(packet)
         self.bytes += cost_bytes
 
     def take(self, most: int, most_bytes: int, into: list[Came]) -> int:
@@ -119,10 +119,11 @@ class Queue:
             line = self._departed.lines.get(peer)
         if line is None:
             line = self._lines[peer] = Line()
-        cost_bytes = size_bytes + len(came) * _OVERHEAD
-        line.put(came, cost_bytes)
+        count = len(came)
+        cost_bytes = size_bytes + count * _OVERHEAD
+        line.put(came, count, cost_bytes)
         self.bytes += cost_bytes
-        self._count += len(came)
+        self._count += count
         self._filled.set()
         return line.bytes > limits.SHH_QUEUE_BYTES - self.bytes
 
