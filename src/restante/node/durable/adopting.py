@@ -108,7 +108,9 @@ class Adopting:
             else:
                 floors[holder.name] = floor
         if claiming and not rule.are_enough(d, len(floors)):
-            return True
+            # Proving the claim would decide nothing yet: others may only be late to answer.
+            self._wait(f"{claiming[0].name} says that it has window {lost_from}; too few answer")
+            return False
         for holder in claiming:
             if self._has(holder, lost_from, checkpoint):
                 return True
