@@ -27,7 +27,8 @@ Make = Callable[[int, Callable[[], bool]], bytes]
 
 
 class Handed(NamedTuple):
-    """id, raw: of the envelope; to: how many took it, by what they are; in_words: the same."""
+    """id, raw: of the envelope; to: how many took it, by what they are, and whether it waits for
+    the node's first peer; in_words: the same."""
 
     id: bytes
     raw: bytes
@@ -105,7 +106,7 @@ class Target:
                 words.append(f"sent on to {found['peers']} peers")
             elif found.get("waits"):
                 words.append("no peer now: it goes out when one comes, while it lives")
-            to["node_peers"] = int(found.get("peers", 0))
+            to |= {"node_peers": int(found.get("peers", 0)), "waits": bool(found.get("waits"))}
         if self.others:
             to["others"] = hand_to_others(self.others, raw)
             words.append(f"also at {to['others']} of {len(self.others)} others")
@@ -118,7 +119,7 @@ class Target:
         return Handed(
             sha256(raw).digest(),
             raw,
-            {"peers": 0, "node_peers": 0, "others": 0, **to},
+            {"peers": 0, "node_peers": 0, "waits": False, "others": 0, **to},
             ", ".join(words),
         )
 
