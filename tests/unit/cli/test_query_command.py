@@ -6,6 +6,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+import restante.cli.keys
+import restante.networks.whisper.crypt
 from restante.cli.printing import printable
 from restante.cli.query import query
 from restante.cli.words import parse_time, parse_topic
@@ -141,6 +143,9 @@ def test_an_error_half_way_says_where_to_go_on(place, tmp_path):
 
 
 def test_decrypting_needs_an_extra(place, monkeypatch):
+    # What is imported anew takes its place in the package, too: to be given back afterwards.
+    monkeypatch.setattr(restante.networks, "whisper", restante.networks.whisper)
+    monkeypatch.setattr(restante.cli, "keys", restante.cli.keys)
     for module in [name for name in sys.modules if name.startswith("restante.networks.whisper")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delitem(sys.modules, "restante.cli.keys", raising=False)
