@@ -411,8 +411,12 @@ PAGES_AT_ONCE = 256
 # Windows behind which a start asks the peers for the tree that k cosigned, and how often it asks.
 AWAY_WINDOWS = 4
 AWAY_ASKS = 8
-# How often a start that is behind asks whether anybody keeps its next window still: some 3 s.
+# How often a start that is behind asks whether anybody keeps its next window still: some 3 s where
+# all answer or refuse. One that is silent costs twice ADOPT_ANSWER_S more each time.
 ADOPT_ASKS = 5
+ADOPT_ANSWER_S = 2.0
+# How often an adoption says how far it is.
+ADOPT_TOLD_EVERY_S = 10.0
 # Blocks of roll-ups whose places a gateway remembers, at 49 bytes: three hours of 4 GiB.
 GATEWAY_SECTIONS = 200_000
 

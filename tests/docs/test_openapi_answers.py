@@ -427,6 +427,10 @@ async def ask_how_it_is(nodes: Nodes) -> None:
         assert (await nodes.ask(role, "/peers", 200)).json() == nobody
         await nodes.ask(role, "/peers", 403, "not-local", address="192.0.2.1")
     assert (await nodes.ask("mailserver", "/peers", 200)).json()["enode"].startswith("enode://")
+    here = (await nodes.ask("mailserver", "/status", 200)).json()["network"]
+    there = (await nodes.ask("mailserver", "/status", 200, address="192.0.2.1")).json()["network"]
+    assert "static" in here
+    assert set(here) - set(there) == {"static"}, "with whom it speaks is the operator's business"
     windows = (await nodes.ask("validator", "/windows?since=1", 200)).json()["windows"]
     assert windows[0]["window"] == 1
     await nodes.ask("validator", "/windows?since=x", 400, "parameter")
@@ -464,6 +468,7 @@ async def ask_for_what_is_withheld(nodes: Nodes) -> None:
 def test_the_connection_itself_answers_as_the_file_says(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         listener = Listener("127.0.0.1", 0)
+        listener.listen()
         serving = asyncio.ensure_future(listener.serve(build_app([], WallClock())))
 
         async def talk(data: bytes) -> httpx2.Response:

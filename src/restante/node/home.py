@@ -111,12 +111,14 @@ class Home:
     def held(self) -> Iterator[None]:
         """Hold the folder for one running node: what stands in it has one writer.
 
-        Raises ConfigError `not-a-node`, StateError `node-busy`.
+        Raises ConfigError `not-a-node`, `unreadable`, StateError `node-busy`, `system`.
         """
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise _not_a_node(self.path) from error
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,6 +127,12 @@ class Home:
                     f"a node is running in {self.path}",
                     code="node-busy",
                     hint=f"`restante status {self.path}` asks it; a folder has one node at a time",
+                ) from error
+            except OSError as error:
+                raise StateError(
+                    f"{self.path} cannot be held for one node: {os.strerror(error.errno or 0)}",
+                    code="system",
+                    hint="a node's folder stands on a file system that has locks (flock)",
                 ) from error
             yield
         finally:
@@ -213,11 +221,13 @@ def _key_text(path: Path, passphrase: str | None) -> bytes:
 
 def read_secret(path: Path) -> bytes:
     """What is in a file that only its owner may read. Raises ConfigError `key-missing`,
-    `key-mode`."""
+    `key-mode`, `unreadable`."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing", code="key-missing") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if mode & 0o077:
         raise ConfigError(
             f"{path} can be read by others (mode {mode:04o})",
@@ -235,6 +245,10 @@ def _not_a_node(path: Path) -> ConfigError:
     )
 
 
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: {os.strerror(error.errno or 0)}", code="unreadable")
+
+
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
@@ -242,7 +256,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
     except FileNotFoundError as error:
         raise _not_a_node(path) from error
     except OSError as error:
-        raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", code="unreadable") from error
+        raise _unreadable(path, error) from error
     if len(data) > max_bytes:
         raise ConfigError(f"{path} is too large", code="unreadable")
     return data

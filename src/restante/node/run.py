@@ -74,6 +74,7 @@ async def run(
         listening(node.urls)
         # Each envelope is a few objects for as long as it lives: by Python's own threshold an
         # eighth of a node's time would go into looking through all that was opened above.
+        gc.collect()
         gc.freeze()
         gc.set_threshold(limits.COLLECTED_AFTER_OBJECTS)
         try:
@@ -102,6 +103,7 @@ class Node:
         self._config = config
         self._metrics = Metrics()
         self._jobs: list[Callable[[], Any]] = []
+        self._listeners: list[Listener] = []
         self._network: Network | None = None
         self._mail: MailServer | None = None
         self.urls: dict[str, str] = {}
@@ -124,7 +126,7 @@ class Node:
         node = cls(d, clock, config)
         if "mailserver" in roles:
             node._open_mail(home, stack)
-        if roles != ["gateway"]:
+        if "validator" not in roles and roles != ["gateway"]:
             await node._open_network(home, stack)
         if "validator" in roles:
             await node._open_validator(home, hook, stack, passphrase)
@@ -136,6 +138,8 @@ class Node:
             node._open_status(stack)
         if not {"validator", "proposer"} & set(roles):
             node._jobs.append(node._relay)
+        for listener in node._listeners:
+            listener.listen()
         return node
 
     async def work(self) -> None:
@@ -162,8 +166,7 @@ class Node:
 
     def _open_status(self, stack: AsyncExitStack) -> None:
         """A listener for a mail server alone, so that its operator can ask it."""
-        listener = self._listener("listen")
-        stack.callback(listener.close)
+        listener = self._listener("listen", stack)
 
         def status() -> dict[str, Any]:
             assert self._mail is not None
@@ -204,8 +207,7 @@ class Node:
         origin = read_key(home.origin_key, passphrase)
         if origin.name != d.origin:
             raise ConfigError(f"{home.origin_key} is of another log", code="key-foreign")
-        listener = self._listener("listen")
-        stack.callback(listener.close)
+        listener = self._listener("listen", stack)
         stores: list[Store] = adapters.open_stores(config, home, hook)
         state = State.open(home, d, own, [store.name for store in stores], hook)
         stack.callback(state.close)
@@ -220,6 +222,9 @@ class Node:
         # What counts for *new* must be here before anything is judged.
         refill = make_refill(d, policy, state, peers, stores)
         await refill.recent()
+        # Both may take long. The network's peers come only now, when what they send is taken soon:
+        # whose writes wait for minutes leaves.
+        await self._open_network(home, stack)
         proposing = "proposer" in config.list_("node.roles")
         node = ValidatorNode(
             d,
@@ -261,8 +266,7 @@ class Node:
     ) -> None:
         d = self._d
         key = read_key(home.proposer_key, passphrase)
-        listener = self._listener("listen")
-        stack.callback(listener.close)
+        listener = self._listener("listen", stack)
         if not home.proposer_pool.exists():
             # Nothing was ever promised out of a proposer's pool that is not there.
             Pool.create(
@@ -287,8 +291,7 @@ class Node:
 
     def _open_gateway(self, home: Home, stack: AsyncExitStack) -> None:
         d, config = self._d, self._config
-        listener = self._listener("gateway")
-        stack.callback(listener.close)
+        listener = self._listener("gateway", stack)
         upstream = Upstream(
             d, home.read_policy(d), self._sources(home), FolderMemory(home.cache / "memory")
         )
@@ -329,10 +332,15 @@ class Node:
         # The archive's route takes every path that none before it took.
         return self._metrics.counting(build_app(self._metrics.routes() + routes, self._clock), role)
 
-    def _listener(self, section: str) -> Listener:
+    def _listener(self, section: str, stack: AsyncExitStack) -> Listener:
+        """A bound one, that listens when all roles are open."""
         config = self._config
         proxies = Proxies(config.list_("listen.trusted_proxies"))
-        return Listener(config.text(f"{section}.host"), config.int_(f"{section}.port"), proxies)
+        host, port = config.text(f"{section}.host"), config.int_(f"{section}.port")
+        listener = Listener(host, port, proxies)
+        stack.callback(listener.close)
+        self._listeners.append(listener)
+        return listener
 
     def _pace(self) -> Pace:
         config = self._config

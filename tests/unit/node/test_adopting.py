@@ -18,6 +18,7 @@ from restante.formats import tiles
 from restante.formats.checkpoint import Checkpoint
 from restante.formats.keys import SigningKey
 from restante.formats.note import ED25519, Note
+from restante.formats.paths import segment_path
 from restante.formats.policy import Policy
 from restante.node.durable.adopting import Adopting
 from restante.node.durable.archive import count_leaves
@@ -27,6 +28,8 @@ from restante.node.durable.segments import absent
 from restante.node.durable.state import State
 from restante.node.fsck.check import fsck
 from restante.node.home import Home
+from restante.node.wire.http import Listener
+from restante.node.wire.peers import Peers, open_client
 from restante.rules.adopt import Adoption
 from restante.rules.cosign import SplitTree
 
@@ -170,8 +173,16 @@ class Folders:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.altered: dict[str, str] = {}
+        self.silent_at: dict[str, str] = {}
+        self.kept: dict[str, dict[str, bytes]] = {}
 
     async def read(self, name: str, path: str, offset: int, length: int) -> bytes:
+        if path.startswith(self.silent_at.get(name, "-")):
+            await asyncio.Event().wait()
+        if name in self.kept and length == 1:
+            return b"\0"
+        if path in self.kept.get(name, {}):
+            return self.kept[name][path][offset : offset + length]
         data = read_range(self.directory / path, offset, length)
         if data is None:
             raise absent(path)
@@ -202,6 +213,10 @@ class Long:
         peer, own = Node.create(sample, path / "peer"), Node.create(sample, self.home.path)
         sealed = [sample.next_window() for _ in range(self.SIZE)]
         keep(peer, sealed)
+        # What shows that one has window `left`, and no other.
+        archive = path / "peer" / "archive"
+        paths = (segment_path(0, left), tiles.entries_path(left // tiles.WIDTH))
+        self.first_alone = {each: (archive / each).read_bytes() for each in paths}
         peer.release(self.FLOOR)
         keep(own, sealed[:left])
         if left:
@@ -214,7 +229,7 @@ class Long:
         peer.archive.put_checkpoint(Note(text, (origin.note_signature(text), *lines)).encode())
         peer.close()
         own.close()
-        self.peers = Folders(path / "peer" / "archive")
+        self.peers = Folders(archive)
 
     def open(self) -> State:
         return State.open(self.home, self.sample.descriptor, self.sample.keys[0].vkey(), [])
@@ -269,6 +284,60 @@ def test_a_log_of_several_bundles(tmp_path: Path, left: int) -> None:
         path.unlink()
     state = long.open()
     assert state.archive.floor == long.FLOOR
+    state.close()
+
+
+def test_a_peer_that_kept_the_first_window_alone_holds_nobody_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = Long(tmp_path, 37)
+    state = long.open()
+    long.peers.kept = {"v1": long.first_alone}
+    adopted = asyncio.run(long.adopt(state))
+    state.close()
+    assert adopted is not None
+    assert (adopted.lost_from, adopted.floor) == (37, long.FLOOR)
+    assert "v1 claims to have window" in caplog.text
+    assert "v1 claims to have window 37," not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "tile/entries/", "segment/"])
+def test_a_silent_peer_holds_nobody_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(limits, "ADOPT_ANSWER_S", 0.2)
+    long = Long(tmp_path, 37)
+    state = long.open()
+    long.peers.silent_at = {"v3": path}
+    adopted = asyncio.run(asyncio.wait_for(long.adopt(state), 60))
+    state.close()
+    assert adopted is not None
+    assert adopted.floor == long.FLOOR
+
+
+def test_validators_that_start_together_wait_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peers in the same state are bound and do not listen yet: they refuse, no time is waited."""
+    monkeypatch.setattr(limits, "ADOPT_ASKS", 5)
+    monkeypatch.setattr(limits, "ADOPT_ANSWER_S", 3600.0)
+    monkeypatch.setattr(limits, "PEER_TIMEOUT_S", 3600.0)
+    monkeypatch.setattr(limits, "PEER_DEADLINE_S", 3600.0)
+    long = Long(tmp_path, 37)
+    state = long.open()
+
+    async def scenario() -> None:
+        listeners = {name: Listener("127.0.0.1", 0) for name in Folders.names}
+        client = open_client()
+        urls = {name: each.url for name, each in listeners.items()}
+        d = long.sample.descriptor
+        long.peers = Peers(d, urls, client, Late())  # type: ignore[assignment]
+        assert await long.adopt(state) is None
+        await client.aclose()
+        for listener in listeners.values():
+            listener.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     state.close()
 
 

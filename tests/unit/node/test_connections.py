@@ -45,6 +45,7 @@ async def broken(request: Request) -> Response:
 @contextlib.asynccontextmanager
 async def serving(host: str = "0.0.0.0") -> AsyncIterator[int]:
     listener = Listener(host, 0)
+    listener.listen()
     routes = [
         Route("/hello", hello),
         Route("/take", take, methods=["POST"]),

@@ -1,5 +1,7 @@
 """Keys are for their owner alone, and nothing is ever replaced."""
 
+import errno
+import fcntl
 import stat
 from pathlib import Path
 
@@ -121,3 +123,25 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as missing, Home(tmp_path / "none").held():
         pass
     assert missing.value.code == "not-a-node"
+
+
+def test_only_what_is_not_there_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path, code in ((tmp_path / "none", "not-a-node"), (file, "unreadable")):
+        with pytest.raises(ConfigError) as raised, Home(path).held():
+            pass
+        assert raised.value.code == code
+    with pytest.raises(ConfigError) as raised:
+        read_key(file / "validator.key")
+    assert raised.value.code == "unreadable"
+    assert "Not a directory" in str(raised.value)
+
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(StateError) as failed, Home(tmp_path).held():
+        pass
+    assert failed.value.code == "system"
+    assert "No locks available" in str(failed.value)

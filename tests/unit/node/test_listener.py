@@ -3,6 +3,9 @@
 import asyncio
 import socket
 
+import pytest
+
+from restante.errors import ConfigError
 from restante.node.wire.http import Listener
 
 
@@ -29,3 +32,26 @@ def test_small_writes_are_sent_at_once() -> None:
     asyncio.run(connect())
     assert seen
     assert all(seen)
+
+
+def test_who_comes_before_it_listens_is_refused_at_once() -> None:
+    listener = Listener("127.0.0.1", 0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((listener.host, listener.port))
+    listener.listen()
+    listener.listen()
+    socket.create_connection((listener.host, listener.port)).close()
+    listener.close()
+
+
+def test_a_busy_port_is_told_when_it_is_bound_or_else_when_it_listens() -> None:
+    first = Listener("127.0.0.1", 0)
+    port_too = Listener("127.0.0.1", first.port)
+    first.listen()
+    for late in (lambda: Listener("127.0.0.1", first.port), port_too.listen):
+        with pytest.raises(ConfigError) as raised:
+            late()
+        assert raised.value.code == "listen"
+        assert str(first.port) in str(raised.value)
+    first.close()
+    port_too.close()

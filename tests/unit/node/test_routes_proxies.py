@@ -157,6 +157,7 @@ def test_over_a_real_connection() -> None:
     async def scenario(proxies: Proxies) -> None:
         nonlocal listener
         listener = Listener("127.0.0.1", 0, proxies)
+        listener.listen()
         task = asyncio.ensure_future(listener.serve(build_app([Route("/", show)], WallClock())))
         async with httpx2.AsyncClient(trust_env=False) as asking:
             await asking.get(f"{listener.url}/", headers={"X-Forwarded-For": "192.0.2.7"})

@@ -7,8 +7,10 @@ adopts again, by then perhaps a newer tree. Batches and roll-ups come back like 
 """
 
 import logging
+import random
 from bisect import bisect_left
 from collections.abc import Callable
+from time import monotonic
 
 from restante import limits
 from restante.errors import Invalid, Unavailable, VerificationFailed
@@ -51,10 +53,16 @@ class Adopting:
         begun = self._state.adopting
         if not begun and self._behind() < self._d.recent_windows:
             return None
+        log.info(
+            "behind by %d windows: peers are asked whether they still keep window %d, before this "
+            "validator listens",
+            self._behind(),
+            self._next,
+        )
         async for attempt in retries():
             if not self._elsewhere.peers or (attempt == limits.ADOPT_ASKS and not begun):
                 return None
-            found = await self._elsewhere.note()
+            found = await self._elsewhere.note(limits.ADOPT_ANSWER_S)
             if found is not None and found[0].size <= self._state.lock.size() and not begun:
                 return None
             if found is None or found[0].size < self._state.lock.size():
@@ -111,11 +119,12 @@ class Adopting:
             # Proving the claim would decide nothing yet: others may only be late to answer.
             self._wait(f"{claiming[0].name} says that it has window {lost_from}; too few answer")
             return False
-        for holder in claiming:
-            if self._has(holder, lost_from, checkpoint):
-                return True
-            log.warning("%s claims to have window %d, and has it not", holder.name, lost_from)
         agreed = rule.floor_for(d, lost_from, checkpoint.size, floors, lost=unfinished is None)
+        for holder in claiming:
+            missing = self._lacks(holder, checkpoint, lost_from, agreed)
+            if missing is None:
+                return True
+            log.warning("%s claims to have window %d, and has it not", holder.name, missing)
         if agreed is None:
             self._wait(f"{len(floors)} peers do not keep window {lost_from}: not yet to adopt")
             return False
@@ -131,7 +140,7 @@ class Adopting:
         def has(*paths: str) -> bool:
             for path in paths:
                 try:
-                    self._elsewhere.ask(holder, path, 0, 1)
+                    self._elsewhere.ask(holder, path, 0, 1, limits.ADOPT_ANSWER_S)
                     return True
                 except Unavailable as error:
                     if error.code != "not-found":
@@ -149,6 +158,18 @@ class Adopting:
         start = max(window, first + n * tiles.WIDTH)
         windows = range(start, max(start, min(first + (n + 1) * tiles.WIDTH, first + size)))
         return start + bisect_left(windows, True, key=has_batch)
+
+    def _lacks(
+        self, holder: Holder, checkpoint: VerifiedCheckpoint, window: int, agreed: int | None
+    ) -> int | None:
+        """A window that a holder, which claims all from `window` on, has not in truth; None if it
+        seems to have all. Below the floor that the others agreed on nobody else has any: one that
+        it cannot know beforehand is tried, too, or a peer that kept the first alone would hold us
+        back."""
+        tried = [window]
+        if agreed is not None and agreed > window + 1:
+            tried.append(random.randrange(window + 1, agreed))  # noqa: S311
+        return next((each for each in tried if not self._has(holder, each, checkpoint)), None)
 
     def _has(self, holder: Holder, window: int, checkpoint: VerifiedCheckpoint) -> bool:
         """Whether a holder has a window's batch in truth, as k signed it."""
@@ -184,7 +205,16 @@ class Adopting:
             if state.lock.adopted() != adoption:
                 state.lock.adopt(adoption)
             state.archive.raise_floor(floor)
+            told_s = monotonic() - limits.ADOPT_TOLD_EVERY_S
             while state.archive.size < checkpoint.size:
+                if monotonic() >= told_s + limits.ADOPT_TOLD_EVERY_S:
+                    told_s = monotonic()
+                    log.info(
+                        "adopting from %s: %d of %d windows of the log are here",
+                        holder.name,
+                        state.archive.size,
+                        checkpoint.size,
+                    )
                 self._grow(holder, reader)
         except (Unavailable, Invalid) as error:
             log.warning("%s: %s", holder.name, error)

@@ -145,12 +145,13 @@ class Elsewhere:
         found = await self.note()
         return None if found is None else found[0]
 
-    async def note(self) -> tuple[VerifiedCheckpoint, bytes] | None:
-        """The same, with the note that it is of."""
+    async def note(self, within_s: float | None = None) -> tuple[VerifiedCheckpoint, bytes] | None:
+        """The same, with the note that it is of, of those that answer in time."""
 
         async def ask(peer: PeerHolder) -> tuple[VerifiedCheckpoint, bytes] | None:
             try:
-                note = await peer.read("checkpoint", 0, limits.NOTE_MAX_BYTES)
+                reading = peer.read("checkpoint", 0, limits.NOTE_MAX_BYTES)
+                note = await _in_time(peer, reading, within_s)
                 return self._checked(note), note
             except (Unavailable, Invalid):
                 return None
@@ -165,10 +166,13 @@ class Elsewhere:
 
     # --- in a thread
 
-    def ask(self, holder: Holder, path: str, offset: int, length: int) -> bytes:
+    def ask(
+        self, holder: Holder, path: str, offset: int, length: int, within_s: float | None = None
+    ) -> bytes:
         if self._stop.is_set() or self._loop is None:
             raise Stopped
-        asked = asyncio.run_coroutine_threadsafe(holder.read(path, offset, length), self._loop)
+        reading = _in_time(holder, holder.read(path, offset, length), within_s)
+        asked = asyncio.run_coroutine_threadsafe(reading, self._loop)
         try:
             return asked.result()
         except Unavailable as error:
@@ -344,6 +348,19 @@ class _InOrder:
     def page(self, row: PageRow) -> bytes:
         """The page of the row that came last."""
         return self._page
+
+
+async def _in_time(
+    holder: Holder, reading: Coroutine[Any, Any, bytes], within_s: float | None
+) -> bytes:
+    """What a holder answers. Raises as its `read`, and Unavailable when the time is over."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await reading
+    except TimeoutError:
+        raise Unavailable(
+            f"{holder.name} did not answer in {within_s} s", code="peer-unreachable"
+        ) from None
 
 
 def _topic_of(raw: bytes) -> bytes:

@@ -177,7 +177,11 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """One listening address: bound at once, so that its port is known before it serves."""
+    """One address: bound at once, so that its port is known, and that a busy one is told early.
+
+    Nobody can connect before `listen`: who comes while the node still opens is refused at once,
+    and need not wait for an answer that nobody gives.
+    """
 
     def __init__(self, host: str, port: int, proxies: Proxies | None = None) -> None:
         """`proxies` are believed about who asks. Raises ConfigError `listen`."""
@@ -189,14 +193,9 @@ class Listener:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((host, port))
-            self._socket.listen(limits.HTTP_CONNECTIONS)
         except OSError as error:
             self._socket.close()
-            raise ConfigError(
-                f"cannot listen at {host}:{port}: {error.strerror}",
-                code="listen",
-                hint="another process has this port; choose another in restante.toml",
-            ) from error
+            raise _cannot_listen(host, port, error) from error
         self.host = host
         self.port = int(self._socket.getsockname()[1])
         self._server: _Server | None = None
@@ -206,8 +205,17 @@ class Listener:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    def listen(self) -> None:
+        """Let connections come; again is nothing. Raises ConfigError `listen` where another
+        process that had bound the port, too, was first."""
+        try:
+            self._socket.listen(limits.HTTP_CONNECTIONS)
+        except OSError as error:
+            raise _cannot_listen(self.host, self.port, error) from error
+
     async def serve(self, app: ASGIApp) -> None:
-        """Serve until cancelled; requests under way may then finish."""
+        """Serve until cancelled; requests under way may then finish. Raises as `listen`."""
+        self.listen()
         config = Config(
             Forwarded(app, self._proxies),
             http=Connection,
@@ -233,3 +241,11 @@ class Listener:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen at {host}:{port}: {error.strerror}",
+        code="listen",
+        hint="another process has this port; choose another in restante.toml",
+    )
