@@ -473,8 +473,9 @@ SHH_GROUP_BYTES = 4 * 1024 * 1024
 # Under load groups are at least so far apart, so that they share their fsyncs.
 SHH_LINGER_S = 0.02
 # What a peer may make us do for nothing, in units of one hash (3 µs): a repeat of its own is one,
-# a refused envelope ten, a message that brings nothing ten, a new filter five hundred. The burst is
-# a maximal packet of repeats, or 10,000 that only our own rules refuse; the rate, 0.6 % of a core.
+# a refused envelope ten, a message that brings nothing ten, each with one more for every 1,000
+# bytes; a new filter five hundred. The burst is several packets of 16 MiB, or 10,000 envelopes that
+# only our own rules refuse; the rate, 0.6 % of a core.
 SHH_USELESS_BURST = 100_000
 SHH_USELESS_PER_S = 2_000
 # Requests to the mail server by one peer: clients ask for page after page, each a round trip.
@@ -490,8 +491,10 @@ SHH_REDIAL_FIRST_S = 0.5
 SHH_REDIAL_MAX_S = 30.0
 # A link that held so long was good: dialling begins anew with the shortest pause.
 SHH_LINK_GOOD_S = 30.0
-# Ages by which the clock is judged, of each peer; what a peer brings at first is its old pool.
+# Ages by which the clock is judged, of each peer, and of each in one group of arrivals: enough to
+# tell, and nothing to pay for. What a peer brings at first is its old pool.
 SKEW_AGES = 32
+SKEW_AGES_A_GROUP = 8
 SKEW_FRESH_AFTER_S = 5.0
 # What a peer brings within so long is one age: a peer that was cut off itself, and heals, brings
 # all that lived on within a few ticks.

@@ -71,6 +71,14 @@ def test_turns_go_on_where_a_group_was_full(queue: Queue) -> None:
     assert firsts == [b"peer %d %d" % (n, turn) for turn in range(2) for n in range(10)]
 
 
+def test_a_group_is_in_order_of_arrival(queue: Queue) -> None:
+    """Whoever takes it notes times that never go back."""
+    early, late = ((Arrival(when, raw), Live(raw, raw)) for when, raw in ((1, b"e"), (9, b"l")))
+    queue.put(ONE, [(*late, ONE, None)], 1)
+    queue.put(OTHER, [(*early, OTHER, None)], 1)
+    assert taken(queue) == [b"e", b"l"]
+
+
 def test_groups_are_bounded_in_bytes(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SHH_GROUP_BYTES", 5_000)
     large = [bytes([n]) * 4_000 for n in range(3)]

@@ -245,6 +245,31 @@ def test_who_was_held_is_read_once_what_filled_the_queue_is_given_up(
     run(attack, Status())
 
 
+def test_who_comes_while_the_queue_is_full_may_still_say_what_it_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not read, it could not, and would be left for it."""
+    monkeypatch.setattr(limits, "SHH_QUEUE_BYTES", 100_000)
+    monkeypatch.setattr(limits, "SHH_QUEUE_ALL_BYTES", 100_000)
+    monkeypatch.setattr(limits, "SHH_STATUS_S", 0.5)
+    monkeypatch.setattr(limits, "SHH_GROUP_ENVELOPES", 1)
+
+    async def attack(scene: Scene) -> None:
+        late = RawPeer()
+        await late.dial(scene.network, 5, None)
+        scene.judge.may_judge.clear()
+        scene.giver.give(*envelopes(400))
+        await until(lambda: scene.network.status()["queue"]["bytes"] > 100_000)
+        late.send(messages.STATUS, Status().encode())
+        await asyncio.sleep(1.0)
+        assert late.left is None
+        scene.judge.may_judge.set()
+        assert len(scene.network.peers()) == 4
+        await late.close()
+
+    run(attack, Status())
+
+
 # --- floods -----------------------------------------------------------------------------------
 
 
@@ -315,6 +340,30 @@ def test_a_flood_of_what_has_been_in_the_pool_for_long() -> None:
 def test_floods_of_messages_that_bring_nothing(says: list[tuple[int, bytes]]) -> None:
     async def attack(scene: Scene) -> None:
         await flood(scene, *says)
+
+    run(attack, Status())
+
+
+@pytest.mark.usefixtures("small_budget")
+def test_a_flood_of_large_repeats_costs_what_it_weighs() -> None:
+    """Compressed they are nothing on the wire, and their hashes are not those of small ones."""
+    packet = whisper.assemble_packet([envelope(bytes(500_000))])
+
+    async def attack(scene: Scene) -> None:
+        for _ in range(6):
+            scene.hostile.send(messages.ENVELOPES, packet)
+        await scene.ended("flood")
+
+    run(attack, Status())
+
+
+@pytest.mark.usefixtures("small_budget")
+def test_large_envelopes_that_only_our_rules_refuse_cost_what_they_weigh() -> None:
+    async def attack(scene: Scene) -> None:
+        for number in range(5):
+            data = number.to_bytes(4, "big") + bytes(500_000)
+            scene.hostile.give(whisper.assemble(now_s(), 0, b"abcd", data, 0))
+        await scene.ended("flood")
 
     run(attack, Status())
 

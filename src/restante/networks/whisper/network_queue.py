@@ -195,4 +195,7 @@ class Queue:
                 break
         self.bytes -= cost
         self._count -= len(came)
+        if turns > 1:
+            # A pool's times never go back: so within a group nothing is told later than it came.
+            came.sort(key=lambda one: one[0].arrival_ms)
         return [one[0] for one in came], came

@@ -216,14 +216,15 @@ class Talk:
             live = known.get(id_)
             if live is not None:
                 # geth gives an envelope once to each peer that did not give it.
-                useless += live.gave & bit != 0
+                if live.gave & bit:
+                    useless += 1 + len(raw) // _IDLE_BYTES
                 live.gave |= bit
                 live.knows |= bit
                 if batch is not None and live.waits:
                     batch.open += 1
                     self._awaited.setdefault(id_, []).append(batch)
             elif id_ in recent or id_ in older:
-                useless += 1
+                useless += 1 + len(raw) // _IDLE_BYTES
             else:
                 live = known[id_] = Live(id_, raw, bit)
                 came.append((Arrival(now_ms, raw), live, peer, batch))
@@ -254,7 +255,8 @@ class Talk:
     def _hold(self, peer: Peer) -> None:
         """What it brought must be judged first; and where there is too much of all, everything."""
         for each in self.peers.all() if self.queue.full else (peer,):
-            if each not in self._held:
+            # Who has not said its Status yet must be read to do so; then it is held.
+            if each not in self._held and each.state.status is not None:
                 self._held.add(each)
                 each.link.pause()
 
@@ -292,13 +294,14 @@ class Talk:
         the end, also by later groups; what else waits of it is not."""
         doomed: dict[Peer, str] = {}
         now_s = monotonic()
-        ages = limits.SKEW_AGES  # of one group: enough to tell, and nothing to pay for
+        ages: dict[Peer, int] = {}
         for came, (code, severity, facts) in zip(given, verdicts, strict=True):
             arrival, live, peer, batch = came
             if facts is not None:
                 peer.state.new += 1
-                if ages:
-                    ages -= 1
+                seen = ages.get(peer, 0)
+                if seen < limits.SKEW_AGES_A_GROUP:
+                    ages[peer] = seen + 1
                     peer.witness.saw(arrival.arrival_ms / 1000 - facts.sent_s, True, now_s)
                 self._own_only(live)
                 self.relay.accept(live, facts)
@@ -306,7 +309,8 @@ class Talk:
                 peer.state.repeats += 1
                 self._own_only(live)
                 if not self.relay.adopt(live) or live.expiry_s * 1000 < arrival.arrival_ms:
-                    self._charge(peer, _REFUSED)  # reception looks no further than at its id
+                    # Reception looks no further than at its id.
+                    self._charge(peer, _REFUSED + len(arrival.raw) // _IDLE_BYTES)
             elif self._refused(came, code, severity == "disconnect", now_s):
                 doomed[peer] = code
             if batch is not None:
@@ -346,7 +350,7 @@ class Talk:
         arrival, live, peer, _ = came
         self.relay.forget(live)
         peer.state.refused[code] += 1
-        self._charge(peer, _REFUSED)
+        self._charge(peer, _REFUSED + len(arrival.raw) // _IDLE_BYTES)
         if code not in OUT_OF_TIME and code != "low-pow":
             return cut_off
         age_s = _age_s(arrival)
