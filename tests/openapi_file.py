@@ -16,6 +16,7 @@ _TYPES = {
     "string": str,
     "boolean": bool,
     "integer": int,
+    "number": (int, float),
     "null": type(None),
 }
 

@@ -59,7 +59,7 @@ def _show(s: dict[str, Any]) -> None:
         for name, words in (("left", "peers that left"), ("turned_away", "turned away")):
             if s["network"][name]:
                 click.echo(f"  {words}: {_counts(s['network'][name])}")
-        for static in s["network"]["static"]:
+        for static in s["network"].get("static", ()):
             if static["error"]:
                 click.echo(f"  {not_here(static)}")
     if "mail" in s:

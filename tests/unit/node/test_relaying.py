@@ -56,7 +56,13 @@ def test_it_is_what_may_still_live_and_the_newest_of_that(
             assert await resumed(now_ms) == raws
             assert await resumed(index.newest_arrival_ms + LIVES_S * 1000) == raws[-1:]
             assert await resumed(index.newest_arrival_ms + LIVES_S * 1000 + 1) == []
-            monkeypatch.setattr(limits, "SHH_LIVE_ENVELOPES", 3)
-            assert await resumed(now_ms) == raws[2:]
+            with monkeypatch.context() as fewer:
+                fewer.setattr(limits, "SHH_LIVE_ENVELOPES", 3)
+                assert await resumed(now_ms) == raws[2:]
+            two_bytes = sum(map(len, raws[3:]))
+            monkeypatch.setattr(limits, "SHH_LIVE_BYTES", two_bytes)
+            assert await resumed(now_ms) == raws[3:]
+            monkeypatch.setattr(limits, "SHH_LIVE_BYTES", two_bytes - 1)
+            assert await resumed(now_ms) == raws[4:]
 
     go(scenario())

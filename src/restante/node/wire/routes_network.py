@@ -41,17 +41,30 @@ def network_part(network: Network | None) -> dict[str, Any]:
     return {"network": found} if found else {}
 
 
+def told_to(request: Request, status: dict[str, Any]) -> dict[str, Any]:
+    """A role's status as this asker may have it: with whom a node speaks is nobody's business but
+    its operator's."""
+    network = status.get("network")
+    if network is None or _is_local(request):
+        return status
+    return status | {"network": {k: v for k, v in network.items() if k != "static"}}
+
+
+def _is_local(request: Request) -> bool:
+    host = request.client.host if request.client is not None else ""
+    return bool(host) and ip_address(host).is_loopback
+
+
 def network_reasons(network: Network | None) -> list[tuple[str, str]]:
     """What is not well with the network: (code, message)."""
     return [] if network is None else network.reasons()
 
 
 def peer_routes(network: Network | None) -> list[BaseRoute]:
-    """With whom a node speaks is nobody's business but its operator's."""
+    """Who the peers are, as told on the node's own machine alone."""
 
     async def show(request: Request) -> Response:
-        host = request.client.host if request.client is not None else ""
-        if not host or not ip_address(host).is_loopback:
+        if not _is_local(request):
             raise RequestRefused(
                 403, "not-local", "peers are told on the node's own machine only", "ask there"
             )

@@ -23,7 +23,7 @@ from restante.node.wire.http import RequestRefused, dag_cbor, error_response, nu
 from restante.node.wire.peers import BODIES_TYPE
 from restante.node.wire.quota import Rate
 from restante.node.wire.reception import Reception, check_window, parse_hex, proposal_max_bytes
-from restante.node.wire.routes_network import HandedIn
+from restante.node.wire.routes_network import HandedIn, told_to
 
 HandIn = Callable[[bytes], HandedIn]
 Status = Callable[[], dict[str, Any]]
@@ -123,7 +123,7 @@ def common_routes(
     possible. `ready` answers why the role cannot do its work yet; else its status says it."""
 
     async def show(request: Request) -> Response:
-        return _json(status())
+        return _json(told_to(request, status()))
 
     async def health(request: Request) -> Response:
         return _well(status()["reasons"])
