@@ -1,16 +1,21 @@
 """What `[whisper]` becomes: where it listens, and what enode is told."""
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
 import pytest
 
+from restante.durable import no_hook
 from restante.errors import ConfigError
 from restante.networks.rlpx.enode import Enode
+from restante.node import setup
 from restante.node.clock import WallClock
 from restante.node.config import load
+from restante.node.durable.refill import Refill
 from restante.node.home import Home
+from restante.node.run import Node
 from restante.node.whisper import node_key, open_whisper
 from restante.testing.archive_fixture import make_set
 
@@ -48,3 +53,39 @@ def test_a_port_in_use_is_a_mistake_with_a_hint(tmp_path: Path) -> None:
         told(Home(tmp_path), port=taken.getsockname()[1])
     assert raised.value.code == "listen"
     assert "whisper.port" in raised.value.hint
+
+
+def test_nobody_comes_before_what_new_needs_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither over HTTP nor from Whisper: who waits for an answer, or to write, would leave."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        ports = [each.getsockname()[1] for each in (one, other)]
+    home = Home(tmp_path / "node")
+    setup.create_node(home, "solo", {"listen.port": ports[0], "whisper.port": ports[1]})
+    refused = []
+
+    def come(port: int) -> None:
+        socket.create_connection(("127.0.0.1", port)).close()
+
+    async def recent(refill: Refill) -> None:
+        for port in ports:
+            with contextlib.suppress(ConnectionRefusedError):
+                come(port)
+                continue
+            refused.append(port)
+
+    monkeypatch.setattr(Refill, "recent", recent)
+    values = {"node.roles": ["validator"], "network.source": "whisper"}
+
+    async def play() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await Node.open(home, load(home.config, {}, values), no_hook, stack)
+            for port in ports:
+                come(port)
+
+    asyncio.run(play())
+    assert refused == ports
