@@ -81,20 +81,26 @@ def test_a_node_behind_a_wnode(tmp_path: Path) -> None:
             assert code == 0
             assert "wnode/" in out
             # Through a wnode alone: our node knows of it by observing.
-            way = (
-                "--peer",
-                relay.enode,
-                "--peer",
-                relay.enode,
-                "--policy",
-                str(home / "policy"),
-                "--topic",
-                TOPIC,
-            )
+            twice = ("--peer", relay.enode) * 2
+            way = (*twice, "--policy", str(home / "policy"), "--topic", TOPIC)
             wait = ("--wait", "--timeout", "30", "--proof", str(tmp_path / "2.tlog-proof"))
             (sent,) = run("post", "through a wnode", *way, *wait, "--json")
             assert sent["peers"] == 1, "named twice, it is one"
             chat.wait_shown("through a wnode")
+
+
+def test_a_set_that_has_sealed_nothing_yet_is_posted_to_through_a_wnode(tmp_path: Path) -> None:
+    """Its parameters are known by the policy's set id, though nothing is signed."""
+    home, url, _ = make_node(tmp_path, window=600)
+    with wnode.relay() as relay:
+        process = Process.start(home, url, arguments=("--peer", relay.enode))
+        with running([process]):
+            process.wait_ready()
+            way = ("--peer", relay.enode, "--policy", str(home / "policy"), "--topic", TOPIC)
+            (sent,) = run("post", "to a young set", *way, "--json")
+            assert sent["peers"] == 1
+            relay.wait_shown("to a young set")
+            until(lambda: brought(process) == 1)
 
 
 def test_wnodes_come_to_a_node_that_listens(tmp_path: Path) -> None:

@@ -128,10 +128,18 @@ def _descriptor_of(policy_file: Path) -> "Descriptor":
     """The set's parameters, verified, from where the policy says that its archive is served."""
     from restante.client import Client, ProcessMemory, read_policy
     from restante.client.sources import sources_of
+    from restante.formats.descriptor import Descriptor
 
-    policy = read_policy(policy_file)
-    with Client(policy, sources_of(policy), ProcessMemory()) as client:
-        return client.refresh().descriptor
+    policy, memory = read_policy(policy_file), ProcessMemory()
+    with Client(policy, sources_of(policy), memory) as client:
+        try:
+            return client.refresh().descriptor
+        except Unavailable:
+            # A young set has signed nothing yet; its parameters are known by the policy's set id.
+            data = None if policy.set_id is None else memory.descriptor(policy.set_id)
+            if data is None:
+                raise
+            return Descriptor.parse(data)
 
 
 def read_descriptor(node: str | None, url: str) -> "Descriptor":
