@@ -175,7 +175,7 @@ def now_s() -> int:
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (lambda: whisper.assemble(now_s() + 50, 50, b"abcd", bytes(900), 0), "low-pow"),
+        (lambda: whisper.assemble(now_s() + 50, 50, b"abcd", bytes(900_000), 0), "low-pow"),
         (lambda: rlp.encode([b"", b"", b"abc", b"", b""]), "topic-length"),
         (lambda: rlp.encode([b"", b"", b"abcd", b"", b"", b""]), "rlp-items"),
         (lambda: rlp.encode([b"", b"", b"abcd", [b""], b""]), "data-is-list"),
