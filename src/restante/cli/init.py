@@ -144,18 +144,15 @@ def _outside(
 ) -> None:
     from restante.cli.sets import name_url
     from restante.errors import ConfigError
+    from restante.node.adapters import check_mail_network
     from restante.node.home import ROLES, Home
     from restante.node.setup import create_outside
 
     if not roles or (unknown := set(roles) - set(ROLES)):
         named = ", ".join(sorted(unknown)) if roles else "none"
         raise ConfigError(f"no such role: {named}", hint="gateway, proposer, mailserver, or some")
-    if "mailserver" in roles and values["network.source"] != "whisper":
-        raise ConfigError(
-            "a mail server's clients come over Whisper",
-            code="mail-network",
-            hint="leave --network out, or let it be whisper",
-        )
+    if "mailserver" in roles:
+        check_mail_network(str(values["network.source"]))
     urls = dict(name_url(each) for each in peers)
     values = {**values, "node.roles": roles, "peers": urls}
     create_outside(Home(path), files, name, values, passphrase)

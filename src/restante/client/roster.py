@@ -116,7 +116,8 @@ class Standings:
     @property
     def any_left(self) -> bool:
         """Whether a source was left."""
-        return Standing.LEFT in self._standing.values()
+        with self._lock:
+            return Standing.LEFT in self._standing.values()
 
     def standing(self, source: Named) -> Standing:
         """How a source stands now."""

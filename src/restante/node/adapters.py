@@ -50,6 +50,16 @@ async def read_slot(config: Config, home: Home, number: int) -> bytes | None:
         await engine.close()
 
 
+def check_mail_network(source: str) -> None:
+    """Whether a mail server can be reached over a `network.source`. Raises ConfigError."""
+    if source != "whisper":
+        raise ConfigError(
+            "a mail server's clients come over Whisper",
+            code="mail-network",
+            hint='let network.source (--network) be "whisper", or leave the role out',
+        )
+
+
 def check_network(source: str, folder: Path) -> str:
     """A `network.source` as it is written on a command line, its files relative to `folder`: the
     same with whole paths. Raises ConfigError for an unknown one, or a trace that is not there."""

@@ -28,7 +28,7 @@ from restante.formats.root import (
     check_root,
     parse_root,
 )
-from restante.formats.segment import check_page
+from restante.formats.segment import check_records
 from restante.formats.tree import leaf_hash, verify_inclusion
 from restante.rules.verify_page import READERS
 
@@ -161,15 +161,8 @@ def _row(proof: ProofFile, root: SegmentRoot) -> tuple[PageRow, PageRow | None]:
 def _member(
     proof: ProofFile, root: SegmentRoot, row: PageRow, following: PageRow | None, d: Descriptor
 ) -> Member:
-    read = READERS[d.network]
-    members = check_page(
-        root,
-        row,
-        proof.page,
-        lambda raw: read(raw)[0],
-        lambda raw: read(raw)[1],
-        following=following,
-    )
+    # The row was found by the page's hash.
+    members = check_records(root, row, proof.page, READERS[d.network], following=following)
     for member in members:
         if member.id == proof.id:
             least, greatest = d.sent_bounds_s(member.window)

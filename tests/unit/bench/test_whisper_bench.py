@@ -1,47 +1,22 @@
 """The benchmark against a real wnode still runs, and what it makes of its figures."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench_script import BENCH, python, within
 from peers import alone
 from peers.process import BUILT
-
-BENCH = Path(__file__).parents[3] / "bench"
-
-
-def python(*arguments: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def within(code: str, given: object) -> str:
-    """What the script's own functions print of a value `given`."""
-    head = "import json, sys; sys.path.insert(0, sys.argv[1]); import whisper; "
-    return python(
-        "-c", f"{head}given = json.load(sys.stdin); {code}", str(BENCH), stdin=json.dumps(given)
-    )
 
 
 def summary(rows: list[tuple[tuple[Any, ...], str, float]]) -> dict[str, Any]:
     """Of rows (cell, who, CPU µs)."""
     code = (
-        "rows = [whisper.Row(whisper.Cell(*cell), who, 1, us, 1.0) for cell, who, us in given]; "
-        "print(json.dumps(whisper.summary(whisper.Found(rows))))"
+        "rows = [bench.Row(bench.Cell(*cell), who, 1, us, 1.0) for cell, who, us in given]; "
+        "print(json.dumps(bench.summary(bench.Found(rows))))"
     )
-    found: dict[str, Any] = json.loads(within(code, rows))
+    found: dict[str, Any] = json.loads(within("whisper", code, rows))
     return found
 
 
@@ -75,7 +50,7 @@ def test_pools_are_compared_with_all_else_equal_and_peers_by_their_number() -> N
 
 def test_an_interrupted_run_shows_what_there_is() -> None:
     found = summary([(("ingest", 100, 1000, 3000, "284"), "wnode", 20.0)])
-    shown = within("whisper.show(given)", found)
+    shown = within("whisper", "bench.show(given)", found)
     assert "20.0" in shown
     assert found["lines"][0]["ratio"] is None
 
@@ -112,5 +87,5 @@ def test_whisper() -> None:
     for late in found["late_ms"].values():
         assert late["posts"] == 2
         assert 0 < late["p50"] <= late["p95"] <= late["most"]
-    shown = within("whisper.show(given)", found)
+    shown = within("whisper", "bench.show(given)", found)
     assert all(word in shown for word in ("baseline", "relay to 4", "p95", "traffic"))

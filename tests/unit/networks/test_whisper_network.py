@@ -57,6 +57,17 @@ async def raw_peer(
     return peer
 
 
+async def bring_more_than_its_share(network: WhisperNetwork, giver: RawPeer) -> list[bytes]:
+    """What a peer gave, of which it was not read to the end; nobody judges meanwhile."""
+    raws = envelopes(2000, ttl_s=5)
+    for raw in raws:
+        giver.give(raw)
+        await asyncio.sleep(0)
+    await until(lambda: network.status()["queue"]["bytes"] > 10_000)
+    await asyncio.sleep(0.2)
+    return raws
+
+
 def row_of(network: WhisperNetwork, number: int) -> dict[str, Any]:
     """The newest row of the raw peer of that number."""
     return next(row for row in network.peers() if row["client"].endswith(f"/{number}"))
@@ -430,12 +441,7 @@ def test_reading_stops_while_nobody_judges_and_loses_nothing(
         network = await listening(1)
         async with closing(network):
             giver, other = await raw_peer(network, 2), await raw_peer(network, 3)
-            raws = envelopes(2000, ttl_s=5)
-            for raw in raws:
-                giver.give(raw)
-                await asyncio.sleep(0)
-            await until(lambda: network.status()["queue"]["bytes"] > 10_000)
-            await asyncio.sleep(0.2)
+            raws = await bring_more_than_its_share(network, giver)
             # One read may bring some hundred packets; then nothing more is read.
             assert network.status()["queue"]["envelopes"] < 2000
             late = await raw_peer(network, 4)
@@ -463,12 +469,7 @@ def test_who_has_its_share_waiting_is_not_read_and_the_others_are(
         network = await listening(1, mail=mail)
         async with closing(network):
             giver, other = await raw_peer(network, 2), await raw_peer(network, 3)
-            raws = envelopes(2000, ttl_s=5)
-            for raw in raws:
-                giver.give(raw)
-                await asyncio.sleep(0)
-            await until(lambda: network.status()["queue"]["bytes"] > 10_000)
-            await asyncio.sleep(0.2)
+            raws = await bring_more_than_its_share(network, giver)
             held = network.status()["queue"]["envelopes"]
             assert held < 2000
             brought = envelope(b"other")

@@ -262,8 +262,8 @@ def test_who_comes_while_the_queue_is_full_may_still_say_what_it_wants(
         await until(lambda: scene.network.status()["queue"]["bytes"] > 100_000)
         late.send(messages.STATUS, Status().encode())
         await asyncio.sleep(1.0)
-        assert late.left is None
         scene.judge.may_judge.set()
+        assert late.left is None
         assert len(scene.network.peers()) == 4
         await late.close()
 

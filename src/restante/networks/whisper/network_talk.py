@@ -165,7 +165,7 @@ class Talk:
     def _other(self, peer: Peer, code: int, payload: bytes) -> None:
         """Everything but envelopes, which is rare: each costs the peer some of its budget."""
         state = peer.state
-        cost = _IDLE_MESSAGE + len(payload) // _IDLE_BYTES
+        cost = _price(_IDLE_MESSAGE, payload)
         if code == messages.POW:
             state.demands(messages.parse_pow(payload), None)
             cost = _NEW_DEMAND
@@ -217,14 +217,14 @@ class Talk:
             if live is not None:
                 # geth gives an envelope once to each peer that did not give it.
                 if live.gave & bit:
-                    useless += 1 + len(raw) // _IDLE_BYTES
+                    useless += _price(1, raw)
                 live.gave |= bit
                 live.knows |= bit
                 if batch is not None and live.waits:
                     batch.open += 1
                     self._awaited.setdefault(id_, []).append(batch)
             elif id_ in recent or id_ in older:
-                useless += 1 + len(raw) // _IDLE_BYTES
+                useless += _price(1, raw)
             else:
                 live = known[id_] = Live(id_, raw, bit)
                 came.append((Arrival(now_ms, raw), live, peer, batch))
@@ -310,7 +310,7 @@ class Talk:
                 self._own_only(live)
                 if not self.relay.adopt(live) or live.expiry_s * 1000 < arrival.arrival_ms:
                     # Reception looks no further than at its id.
-                    self._charge(peer, _REFUSED + len(arrival.raw) // _IDLE_BYTES)
+                    self._charge(peer, _price(_REFUSED, arrival.raw))
             elif self._refused(came, code, severity == "disconnect", now_s):
                 doomed[peer] = code
             if batch is not None:
@@ -350,7 +350,7 @@ class Talk:
         arrival, live, peer, _ = came
         self.relay.forget(live)
         peer.state.refused[code] += 1
-        self._charge(peer, _REFUSED + len(arrival.raw) // _IDLE_BYTES)
+        self._charge(peer, _price(_REFUSED, arrival.raw))
         if code not in OUT_OF_TIME and code != "low-pow":
             return cut_off
         age_s = _age_s(arrival)
@@ -367,6 +367,11 @@ class Talk:
             self.counts["spared"] += 1
             return False
         return cut_off
+
+
+def _price(units: int, data: bytes) -> int:
+    """What something that brings nothing costs whoever sent it: by its kind, and by its bytes."""
+    return units + len(data) // _IDLE_BYTES
 
 
 def _age_s(arrival: Arrival) -> float:

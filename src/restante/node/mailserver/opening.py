@@ -10,6 +10,7 @@ from restante.errors import ConfigError
 from restante.formats.descriptor import Descriptor
 from restante.networks.whisper import crypt
 from restante.networks.whisper.mail_request import DEFAULT_PASSWORD, MailKeys
+from restante.node.adapters import check_mail_network
 from restante.node.config import Config
 from restante.node.home import Home, read_secret
 from restante.node.mailserver.index import IndexPlace
@@ -22,12 +23,7 @@ def open_mail_server(
 ) -> MailServer:
     """`[mailserver]`, to be given to the network and to be run; `beside` are the sources where none
     are named. Raises ConfigError."""
-    if config.text("network.source") != "whisper":
-        raise ConfigError(
-            "a mail server's clients come over Whisper",
-            code="mail-network",
-            hint='set network.source = "whisper", or leave the role out',
-        )
+    check_mail_network(config.text("network.source"))
     named = config.list_("mailserver.sources")
     sources = [parse_source(each if "://" in each else str(home.path / each)) for each in named]
     place = IndexPlace(d, home.read_policy(d), sources or beside, home.cache / "mailserver")
