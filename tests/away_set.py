@@ -5,7 +5,7 @@ from pathlib import Path
 from local_set import LocalSet, Party, keccak
 from restante.durable import Hook, no_hook
 from restante.formats.level import Level
-from restante.node.durable.adopting import Adopting
+from restante.node.durable.adopting import Adopting, caught_up
 from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.refill import make_refill
 from restante.node.durable.state import State
@@ -48,9 +48,8 @@ async def adopt(local: LocalSet, name: str, hook: Hook = no_hook) -> Adoption | 
         urls = {v.name: f"http://{v.name}" for v in d.validators if v.name != name}
         peers = Peers(d, urls, local.client(), local.clock)
         others = Elsewhere(d, local.policy, state, peers, [], "adopting")
-        adopted = await Adopting(d, state, others, local.clock).run()
-        await make_refill(d, local.policy, state, peers, []).recent()
-        return adopted
+        refill = make_refill(d, local.policy, state, peers, [])
+        return await caught_up(Adopting(d, state, others, local.clock), refill)
     finally:
         state.close()
 

@@ -157,6 +157,9 @@ AWAY_ASKS = 8
 # all answer or refuse. One that is silent costs twice ADOPT_ANSWER_S more each time.
 ADOPT_ASKS = 5
 ADOPT_ANSWER_S = 2.0
+# How often a start asks for the batches that count for *new* before it asks whether they were given
+# up: some 3 s.
+RECENT_ASKS = 5
 # How often an adoption says how far it is.
 ADOPT_TOLD_EVERY_S = 10.0
 # Blocks of roll-ups whose places a gateway remembers, at 49 bytes: three hours of 4 GiB.

@@ -23,7 +23,7 @@ from restante.networks.keccak import keccak256
 from restante.node import adapters
 from restante.node.backup import refuse_restored
 from restante.node.config import Config
-from restante.node.durable.adopting import Adopting
+from restante.node.durable.adopting import Adopting, caught_up
 from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.pool import ID_BYTES, Pool
 from restante.node.durable.refill import make_refill
@@ -218,11 +218,9 @@ class Node:
         peers = Peers(d, self._peer_urls(key.name), client, self._clock)
         policy = home.read_policy(d)
         others = Elsewhere(d, policy, state, peers, stores, "adopting")
-        await Adopting(d, state, others, self._clock).run()
-        # What counts for *new* must be here before anything is judged.
         refill = make_refill(d, policy, state, peers, stores)
-        await refill.recent()
-        # Both may take long. The network's peers come only now, when what they send is taken soon:
+        await caught_up(Adopting(d, state, others, self._clock), refill)
+        # That may take long. The network's peers come only now, when what they send is taken soon:
         # whose writes wait for minutes leaves.
         await self._open_network(home, stack)
         proposing = "proposer" in config.list_("node.roles")

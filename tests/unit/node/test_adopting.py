@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from away_set import K, a_set, adopt, away, forgetful, require_clean
@@ -39,6 +40,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RETENTION_EVERY", 1)
     # On a busy machine the peers' checkpoint may be late.
     monkeypatch.setattr(limits, "ADOPT_ASKS", 60)
+    # What peers give up while it is asked for is no longer missing.
+    monkeypatch.setattr(limits, "REFILL_LOOK_EVERY", 1)
 
 
 def test_it_comes_back_and_signs_again(tmp_path: Path) -> None:
@@ -124,6 +127,41 @@ def test_one_peer_alone_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
             adopted = await adopt(local, "v4")
             assert adopted is not None
             assert adopted.lost_from == next_window
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+def test_what_was_adopted_is_given_up_before_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a newer tree stands in its place, and all that was lost is told as one."""
+    monkeypatch.setattr(limits, "RECENT_ASKS", 1)
+
+    async def scenario() -> None:
+        local = a_set(tmp_path)
+        async with opened(local):
+            next_window = await away(local)
+            archive = local.parties["v1"].state.archive
+            until: list[int] = []
+
+            def slow(request: httpx2.Request) -> None:
+                whole = request.headers.get("range") != "bytes=0-0"
+                if whole and request.url.path.startswith("/segment/"):
+                    until[:] = until or [archive.stop]
+                    if archive.floor <= until[0]:
+                        raise httpx2.ConnectError("slow", request=request)
+
+            local.router.before = slow
+            adopted = await adopt(local, "v4")
+            assert adopted is not None
+            assert adopted.size > until[0]
+            assert adopted.lost_from == next_window
+            v4 = forgetful(local.open("v4"))
+            assert v4.state.lock.adoptions() == [adopted]
+            await local.decided(adopted.size + 2)
+            await local.until(lambda: v4.validating.status()["reasons"] == [])
+            await local.close("v4")
+            require_clean(local, "v4", "segment-missing", "rollup-missing", "segment-unreleased")
 
     asyncio.run(asyncio.wait_for(scenario(), 120))
 

@@ -3,13 +3,15 @@
 It happens at a start, before there is a machine that could sign. First the lock names the tree,
 durably; then the archive grows to it, from proved hashes, with entries and certificates from the
 floor on. Whatever ends the process between, the next start sees that the archive is behind, and
-adopts again, by then perhaps a newer tree. Batches and roll-ups come back like lost ones.
+adopts again, by then perhaps a newer tree. Batches and roll-ups come back like lost ones; where the
+peers give those up too before they are here, a newer tree is taken in its place.
 """
 
 import logging
 import random
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from restante import limits
@@ -22,6 +24,7 @@ from restante.formats.message import Certificate
 from restante.formats.paths import segment_path
 from restante.formats.policy import VerifiedCheckpoint
 from restante.node.durable.elsewhere import Elsewhere, Holder, PeerHolder
+from restante.node.durable.refill import Refill
 from restante.node.durable.state import State
 from restante.node.waiting import retries
 from restante.ports import Clock
@@ -43,8 +46,9 @@ class Adopting:
         self._elsewhere = elsewhere
         self._clock = clock
 
-    async def run(self) -> Adoption | None:
-        """Return once the log can be followed from where it is: what was adopted, or None.
+    async def run(self, lost: bool = False) -> Adoption | None:
+        """Return once the log can be followed from where it is: what was adopted, or None. `lost`:
+        what counts for *new* was not to be had, so that what was just adopted is of no use.
 
         An adoption that was begun is carried through for as long as it takes. Whether one is
         needed is asked a few times only: peers that all begin at the same time would wait for each
@@ -68,13 +72,10 @@ class Adopting:
             if found is None or found[0].size < self._state.lock.size():
                 self._wait("no peer shows a newer tree that k cosigned")
                 continue
-            if await self._attempted(*found):
+            if await self._elsewhere.in_thread(partial(self._attempt, *found, lost)):
                 return self._finish(found[1])
             begun = self._state.adopting
         raise AssertionError("retries never end")
-
-    async def _attempted(self, checkpoint: VerifiedCheckpoint, note: bytes) -> bool:
-        return await self._elsewhere.in_thread(lambda: self._attempt(checkpoint, note))
 
     def _behind(self) -> int:
         """How many windows are over and not in the log."""
@@ -98,10 +99,9 @@ class Adopting:
 
     # --- in a thread
 
-    def _attempt(self, checkpoint: VerifiedCheckpoint, note: bytes) -> bool:
+    def _attempt(self, checkpoint: VerifiedCheckpoint, note: bytes, lost: bool) -> bool:
         """Whether it is settled: somebody has the next window, or the tree was adopted."""
-        state, d = self._state, self._d
-        unfinished = state.lock.adopted() if state.adopting else None
+        d, unfinished = self._d, self._unfinished(lost)
         lost_from = self._next if unfinished is None else unfinished.lost_from
         floors: dict[str, int] = {}
         claiming: list[PeerHolder] = []
@@ -132,6 +132,13 @@ class Adopting:
             self._take(holder, checkpoint, note, agreed, lost_from)
             for holder in self._elsewhere.peers
         )
+
+    def _unfinished(self, lost: bool) -> Adoption | None:
+        """What was adopted and never worked with: a newer tree may stand in its place."""
+        state, adopted = self._state, self._state.lock.adopted()
+        if adopted is None or adopted.size < state.lock.size():
+            return None
+        return adopted if state.adopting or lost else None
 
     def _floor(self, holder: Holder, window: int, size: int) -> int:
         """The lowest window from `window` on that a holder says it has, entry and batch, alone or
@@ -258,3 +265,14 @@ def described(adopted: Adoption) -> str:
         f"which k validators cosigned. Windows {adopted.lost_from} to {adopted.floor - 1} are lost "
         f"here, and what it kept before them goes; its archive begins at window {adopted.floor}"
     )
+
+
+async def caught_up(adopting: Adopting, refill: Refill) -> Adoption | None:
+    """Return once there is all that a machine is built from: what was adopted for it, or None.
+
+    Raises StateError as `Adopting.run` and `Refill.recent` do.
+    """
+    adopted = await adopting.run()
+    while not await refill.recent():
+        adopted = await adopting.run(lost=True) or adopted
+    return adopted

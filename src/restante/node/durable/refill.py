@@ -34,18 +34,18 @@ class Refill:
         self._elsewhere = elsewhere
         self.missing: list[Span] = []
 
-    async def recent(self) -> None:
-        """Put back what counts for *new*: without it nothing can be judged.
+    async def recent(self) -> bool:
+        """Put back what counts for *new*, without which nothing can be judged; whether it is here.
 
-        Peers are asked for as long as it takes. Raises StateError `segment-lost` where the stores
-        have it not and there are no peers.
+        Where peers do not have it after a few attempts, they may have given it up meanwhile. Raises
+        StateError `segment-lost` where the stores have it not and there are no peers.
         """
-        async for _ in retries():
+        async for attempt in retries():
             missing = self._state.missing_recent()
             await self.put_back(Span(0, window, window, 1) for window in missing)
             left = self._state.missing_recent()
             if not left:
-                return
+                return True
             if not self._elsewhere.has_peers:
                 raise StateError(
                     f"the segments of windows {named(left)} are lost: no store has them",
@@ -53,6 +53,9 @@ class Refill:
                     hint="put copies of these files under archive/segment/, from any mirror or "
                     "gateway's cache; without them nothing new can be judged",
                 )
+            if attempt == limits.RECENT_ASKS:
+                return False
+        raise AssertionError("retries never end")
 
     async def run(self, release: Callable[[], Awaitable[None]]) -> None:
         """Put back whatever is lost of the log as it stands now, until nothing is.
