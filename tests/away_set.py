@@ -6,6 +6,7 @@ from local_set import LocalSet, Party, keccak
 from restante.durable import Hook, no_hook
 from restante.formats.level import Level
 from restante.node.durable.adopting import Adopting, caught_up
+from restante.node.durable.archive import Archive
 from restante.node.durable.elsewhere import Elsewhere
 from restante.node.durable.refill import make_refill
 from restante.node.durable.state import State
@@ -65,9 +66,18 @@ async def away(local: LocalSet) -> int:
     next_window = left.lock.size()
     left.close()
     archives = [party.state.archive for party in local.parties.values()]
-    await local.until(lambda: all(a.floor > next_window + 4 for a in archives), 60)
-    await local.until(lambda: not any(a.has_segment(next_window) for a in archives))
+    await local.until(lambda: all(gave_up(a, next_window + 5) for a in archives), 60)
     return next_window
+
+
+def gave_up(archive: Archive, below: int) -> bool:
+    """Whether all before a window has gone: a floor is durable before its files go."""
+    levels = (Level(1), *LEVELS[:2])
+    return archive.floor >= below and not any(
+        n * level.windows < below
+        for i, level in enumerate(levels)
+        for n in archive.segments.numbers(i)
+    )
 
 
 def require_clean(local: LocalSet, name: str, *but: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from away_set import K, a_set, adopt, away, forgetful, require_clean
+from away_set import K, a_set, adopt, away, forgetful, gave_up, require_clean
 from local_set import id_of, opened
 from node_sample import Node, SampleSet, Sealed
 from restante import limits
@@ -91,11 +91,11 @@ def test_one_peer_that_keeps_it_is_enough_to_go_on(
             await local.decided(2)
             await local.close("v4")
             others = [local.parties[name].state.archive for name in ("v1", "v2")]
-            await local.until(lambda: all(archive.floor > 8 for archive in others), 60)
+            await local.until(lambda: all(gave_up(archive, 9) for archive in others), 60)
             assert await adopt(local, "v4") is None
             # Now it only says so: the first byte of every file is there, and nothing more.
             forgetful(keeper)
-            await local.until(lambda: keeper.state.archive.floor > 8, 60)
+            await local.until(lambda: gave_up(keeper.state.archive, 9), 60)
             inner = local.router.apps["v3"]
 
             async def claiming(scope: Any, receive: Any, send: Any) -> None:
