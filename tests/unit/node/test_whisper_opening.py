@@ -71,12 +71,13 @@ def test_nobody_comes_before_what_new_needs_is_here(
     def come(port: int) -> None:
         socket.create_connection(("127.0.0.1", port)).close()
 
-    async def recent(refill: Refill) -> None:
+    async def recent(refill: Refill) -> bool:
         for port in ports:
             with contextlib.suppress(ConnectionRefusedError):
                 come(port)
                 continue
             refused.append(port)
+        return True
 
     monkeypatch.setattr(Refill, "recent", recent)
     values = {"node.roles": ["validator"], "network.source": "whisper"}
