@@ -45,7 +45,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """One validator set and its parameters; the defaults are design's."""
+    """One validator set and its parameters, with defaults for a network like Whisper."""
 
     origin: str
     """The log's name; ends in random bytes, so that no two sets share it."""

@@ -36,19 +36,6 @@ SOURCE_GRACE_S = 15.0
 SOURCE_CONNECT_S = 5.0
 # Below 16 KiB/s a page takes longer than another source does.
 SOURCE_MIN_BYTES_PER_S = 16 * 1024
-# Decisions read at once at a start.
-ENTRIES_AT_ONCE = 1_024
-# Bodies pushed or handed on at once; the rest is asked for again.
-BODIES_PUSH_BYTES = 16 * 1024 * 1024
-# How often the engine is asked for new entries: a thirtieth of a window at 60 times real speed.
-ENGINE_POLL_S = 0.02
-# The same while no window is to be decided: 1 % of a core less.
-ENGINE_IDLE_POLL_S = 0.2
-# A peer, engine or network that failed is tried again after at least and at most this long.
-RETRY_FIRST_S = 0.1
-RETRY_MAX_S = 5.0
-# Attempts to hand a certificate to one validator; it also comes by the engine.
-CERTIFICATE_ATTEMPTS = 5
 
 # --- following, watching ------------------------------------------------------------------
 # How often who follows a query asks for a newer checkpoint: a quarter of what is promised between a

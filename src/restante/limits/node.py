@@ -13,7 +13,7 @@ ENGINE_PAGE_ENTRIES = 256
 SQLITE_BUSY_S = 10.0
 # The longest archive path has 60 characters and a name.
 ARCHIVE_PATH_CHARACTERS = 255
-# Windows that n = 1 commits under one fsync (design §8).
+# Windows that n = 1 commits under one fsync.
 COMMIT_GROUP_WINDOWS = 256
 # Sizes whose partial tiles and bundles stay: a client may hold a checkpoint that old, in windows.
 PARTIALS_KEPT = 20
@@ -24,6 +24,23 @@ OUTBOX_RETRY_FIRST_S = 0.5
 OUTBOX_RETRY_MAX_S = 60.0
 # Findings of fsck that are listed one by one; beyond them a rotten disk only repeats itself.
 FSCK_FINDINGS = 1_000
+
+# --- deciding ------------------------------------------------------------------------------
+# Decisions read at once at a start.
+ENTRIES_AT_ONCE = 1_024
+# Bodies pushed or handed on at once; the rest is asked for again.
+BODIES_PUSH_BYTES = 16 * 1024 * 1024
+# How often the engine is asked for new entries: a thirtieth of a window at 60 times real speed.
+ENGINE_POLL_S = 0.02
+# The same while no window is to be decided: 1 % of a core less.
+ENGINE_IDLE_POLL_S = 0.2
+# The same by a set of one, which knows what it appends: only junk is seen later.
+ENGINE_ALONE_POLL_S = 1.0
+# A peer, engine or network that failed is tried again after at least and at most this long.
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 5.0
+# Attempts to hand a certificate to one validator; it also comes by the engine.
+CERTIFICATE_ATTEMPTS = 5
 
 # --- node: configuration, HTTP, peers, quotas ------------------------------------------------
 # A configuration with every option and two dozen peers has some 5 KB.

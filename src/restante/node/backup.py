@@ -7,7 +7,7 @@
     memory/                              what the gateway accepted last, and evidence
 
 Never in it: `lock/`, and what the lock state must agree with (`pool/`, the engine): an older copy
-of these is not less, it is wrong (design §8). Nor what is made again: indexes, queues, caches.
+of these is not less, it is wrong. Nor what is made again: indexes, queues, caches.
 
 The node may run meanwhile: an archive's files are immutable, and what a checkpoint covers is there
 before it. The checkpoint is read first and written last, so that the copy is always whole.

@@ -19,7 +19,7 @@ class Signed:
 
 
 class LostKey(StateError):
-    """Peers remember more than the lock state: it was lost or restored (R6a)."""
+    """Peers remember more than the lock state: it was lost or restored (R6)."""
 
     code = "lock-behind-peers"
     hint = (

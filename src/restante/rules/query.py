@@ -336,7 +336,7 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class Sight(NamedTuple):
-    """How well windows were watched (design §9). What is not named was watched well enough."""
+    """How well windows were watched. What is not named was watched well enough."""
 
     blind: Ranges
     """At most f of n − f or more watch notes watched them: blind is not quiet."""

@@ -1,5 +1,5 @@
 """A flood of proposals, copycats included, from several addresses: windows are decided all the
-same, at the latest by the validators' own proposals (design §6)."""
+same, at the latest by the validators' own proposals."""
 
 import asyncio
 import itertools

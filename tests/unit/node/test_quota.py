@@ -1,4 +1,4 @@
-"""Outsiders' turns: bounded, fair by address and key, and cheap for copies (design §6)."""
+"""Outsiders' turns: bounded, fair by address and key, and cheap for copies."""
 
 import pytest
 

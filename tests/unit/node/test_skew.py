@@ -1,4 +1,4 @@
-"""Only an interval that lies wholly outside N/30 takes trust away (design §7)."""
+"""Only an interval that lies wholly outside N/30 takes trust away."""
 
 from restante.node.wire.skew import Offset, Offsets
 

@@ -1,4 +1,4 @@
-"""Validators at work in one process: decide, share, start, halt (design §3 and §8)."""
+"""Validators at work in one process: decide, share, start, halt."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence

@@ -1,7 +1,7 @@
 """The lock state of one validator key: what it froze, accepted, decided and cosigned.
 
 It must be right and it must be the newest: **never restore it from a backup**. A key that signs
-with an older lock state can sign what contradicts it, so a lost one is a lost key (R6a). Nothing
+with an older lock state can sign what contradicts it, so a lost one is a lost key (R6). Nothing
 here is ever overwritten by another value: each record is written once, a repetition of the same
 value is fine, and a different one is a StateError. SQLite in WAL mode with synchronous=FULL: a
 transaction is durable when its commit returns.

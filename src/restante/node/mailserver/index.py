@@ -49,7 +49,7 @@ class Index:
         directory.mkdir(parents=True, exist_ok=True)
         self._d = d = place.descriptor
         self._clock = clock
-        # A folder tells nobody what was read; whoever else serves it is told buckets (design §9).
+        # A folder tells nobody what was read; whoever else serves it is told buckets.
         folders = all(isinstance(source, FolderSource) for source in sources)
         self._by_topic: Mode = "exact" if folders else "bucket"
         self._client = AsyncClient(place.policy, sources, FolderMemory(directory / "memory"))

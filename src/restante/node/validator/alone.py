@@ -1,4 +1,4 @@
-"""A set of one after an absence: passed windows are decided in a row (design §8).
+"""A set of one after an absence: passed windows are decided in a row.
 
 Nobody else can decide them, and none of them is waited for. A group of them shares one fsync of
 the lock state. Until it is durable only engine entries leave the process, and they bring the same

@@ -315,9 +315,7 @@ class ValidatorNode:
                 async with self.engine_turn:
                     came = await self._read_page()
                 self.engine_error = None
-                # Nothing is due there while every window that has ended is decided.
-                undecided = self.machine.last_frozen >= self.machine.base.window
-                pause_s = limits.ENGINE_POLL_S if undecided else limits.ENGINE_IDLE_POLL_S
+                pause_s = self._engine_pause_s()
             except Unavailable as error:
                 self.engine_failed(error)
                 came, pause_s = False, min(2 * pause_s, limits.RETRY_MAX_S)
@@ -328,6 +326,14 @@ class ValidatorNode:
                 async with asyncio.timeout(pause_s):
                     await self._engine_wake.wait()
             self._engine_wake.clear()
+
+    def _engine_pause_s(self) -> float:
+        if self.d.n == 1:
+            # Nobody else decides, and the own appends wake the reader.
+            return limits.ENGINE_ALONE_POLL_S
+        # Nothing is due there while every window that has ended is decided.
+        undecided = self.machine.last_frozen >= self.machine.base.window
+        return limits.ENGINE_POLL_S if undecided else limits.ENGINE_IDLE_POLL_S
 
     async def _read_page(self) -> bool:
         """Hand new entries to the machine; whether there were any. Raises Unavailable."""

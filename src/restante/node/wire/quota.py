@@ -1,4 +1,4 @@
-"""Who is heard when: quotas without identities (design §6). Pure: no I/O, no time.
+"""Who is heard when: quotas without identities. Pure: no I/O, no time.
 
 Keys are free, so outsiders share one bounded queue, served in turn by source address and then by
 key. A flood changes when outsiders are heard, never when a window is decided: validators' own

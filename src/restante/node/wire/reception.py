@@ -1,4 +1,4 @@
-"""Hears proposals: validators' at once, outsiders' in turn (design §6).
+"""Hears proposals: validators' at once, outsiders' in turn.
 
 Cheap checks come first: size, form, window, bars, repetition, signature; then the queue, and in it
 base, freeze, due set and bodies, before anything is built.

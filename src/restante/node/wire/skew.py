@@ -1,4 +1,4 @@
-"""How far this node's clock may be from its peers' (design §7).
+"""How far this node's clock may be from its peers'.
 
 An answer names the peer's time; the request's round trip bounds the offset to an interval. Only
 when the *whole* interval to the median of the peers lies outside N/30 is the clock not trusted: a
