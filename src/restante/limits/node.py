@@ -64,6 +64,8 @@ BODIES_ANSWER_BYTES = 16 * 1024 * 1024
 JOURNAL_WINDOWS = 120
 # Proposers (and sets of each) that one window's story names: keys are free.
 JOURNAL_PROPOSERS = 64
+
+# --- cosignatures, the watch ------------------------------------------------------------------
 # From an own cosignature to the first reading of the peers', and how often it is repeated: they
 # need a few file writes as we did.
 COSIGNATURE_FIRST_S = 0.03
@@ -72,6 +74,8 @@ COSIGNATURE_ROUNDS = 8
 COSIGNATURE_IDLE_S = 30.0
 # Looks at the network's connection in one window.
 WATCH_LOOKS = 15
+
+# --- HTTP ----------------------------------------------------------------------------------
 # A whole request body must have come by then.
 BODY_DEADLINE_S = 30.0
 # Connections at once; beyond them the least useful one is closed (node/wire/connections.py).
@@ -84,6 +88,8 @@ HTTP_GRACE_S = 3
 HTTP_PIECE_BYTES = 1024 * 1024
 # A block by CID: pages and roots.
 IPFS_CAR_BLOCKS = CAR_MAX_BLOCKS
+
+# --- outsiders' proposals ------------------------------------------------------------------
 # Outsiders' proposals that wait, in all, of one address, and their bytes: keys and ids are free.
 OUTSIDER_QUEUE = 256
 OUTSIDER_QUEUE_PER_ADDRESS = 32

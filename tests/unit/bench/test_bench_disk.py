@@ -1,24 +1,14 @@
 """bench/disk.py runs, and its figures are of what was written."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).parents[3] / "bench" / "disk.py"
+from bench_script import BENCH, python
 
 
 def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python(str(BENCH / "disk.py"), *arguments)
 
 
 def test_disk(tmp_path: Path) -> None:

@@ -1,25 +1,15 @@
 """The benchmarks still run and say what they promise. Nothing here looks at a time."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-BENCH = Path(__file__).parents[3] / "bench"
+from bench_script import BENCH, python, within
 
 
 def run(script: str, *arguments: str) -> str:
     """Standard output of a script, which must end well."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(BENCH / script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python(str(BENCH / script), *arguments)
 
 
 def result(script: str, *arguments: str) -> dict[str, Any]:
@@ -31,19 +21,7 @@ def result(script: str, *arguments: str) -> dict[str, Any]:
 
 def table(script: str, found: dict[str, Any]) -> str:
     """The same result as people see it, without another run."""
-    code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); "
-        f"import {script}; {script}.show(json.load(sys.stdin))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(BENCH)],
-        input=json.dumps(found),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return within(script, "bench.show(given)", found)
 
 
 def test_machine() -> None:

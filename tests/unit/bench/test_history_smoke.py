@@ -1,14 +1,12 @@
 """The benchmarks of history still run, on small archives, and say what they promise."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[3] / "bench"
+from bench_script import BENCH, python, within
 
 
 @pytest.fixture(scope="module")
@@ -19,37 +17,15 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def result(archives: Path, script: str, *arguments: str) -> dict[str, Any]:
     """The JSON that a script prints of small archives."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "error", str(BENCH / f"{script}.py"), *arguments),
-            *("--tiny", "--json", "--directory", str(archives)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    given = (*arguments, "--tiny", "--json", "--directory", str(archives))
+    found: dict[str, Any] = json.loads(python(str(BENCH / f"{script}.py"), *given))
     assert set(found["machine"]) == {"cpu", "cores", "system", "python", "keccak"}
     return found
 
 
 def table(script: str, found: dict[str, Any]) -> str:
     """The same result as people see it, without another run."""
-    code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); "
-        f"import {script}; {script}.show(json.load(sys.stdin))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(BENCH)],
-        input=json.dumps(found),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return within(script, "bench.show(given)", found)
 
 
 def test_month(archives: Path) -> None:
